@@ -1,0 +1,1 @@
+"""The heart: methods, chain, streams, recipes. Imports nothing else of the package."""

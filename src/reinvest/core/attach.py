@@ -1,0 +1,308 @@
+"""The state of one chain in one loop, from `attach` to its end. Private to `chain.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .batch import Batch, find_ids
+from .clock import StepClock
+from .criterion import IGNORE, check_losses, cross_entropy, per_example, valid_counts
+from .duration import Duration
+from .errors import Conflict, InvalidValue, LoopError
+from .method import Context, Method
+from .protocols import current_recorder
+
+if TYPE_CHECKING:
+    from .chain import Methods
+
+CLOSURE = (
+    "def closure():\n"
+    "    methods.loss(model(x), y).backward()\n"
+    "methods.step(closure)"
+)
+
+
+def inner_module(model: nn.Module) -> nn.Module:
+    """The module inside torch.compile's and DistributedDataParallel's wrappers."""
+    while True:
+        inside = getattr(model, "_orig_mod", None)
+        if inside is None and isinstance(model, nn.parallel.DistributedDataParallel):
+            inside = model.module
+        if inside is None:
+            return model
+        model = inside
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether torch.compile wraps the model, or was called on it in place."""
+    return getattr(model, "_orig_mod", None) is not None or getattr(model, "_compiled_call_impl", None) is not None
+
+
+def ranks() -> tuple[int, int]:
+    """(rank, number of ranks) of torch.distributed, (0, 1) without it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+class Attachment:
+    """One loop's context, current batch, clock and recorder."""
+
+    def __init__(
+        self,
+        chain: Methods,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        duration: str | Duration,
+        data: Any,
+        seed: int,
+        criterion: Callable[[Tensor, Tensor], Tensor],
+        scheduler: Any,
+        scaler: Any,
+    ) -> None:
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise InvalidValue(f"a seed is a whole number, got {seed!r}; pass an int")
+        self.chain, self.scheduler, self.scaler, self.criterion = chain, scheduler, scaler, criterion
+        self.duration = Duration.parse(duration)
+        steps_per_epoch = len(data) if hasattr(data, "__len__") else None
+        total = self.duration.steps(steps_per_epoch)
+        if total < 1:
+            raise InvalidValue(f"a run has at least one step, got duration {duration!r} and {steps_per_epoch} steps per epoch; train longer")
+        self.examples = find_ids(data)[1]
+        self.compiled = is_compiled(model)
+        rank, size = ranks()
+        self.nodes, node_count = _nodes(chain.virtual_nodes, rank, size)
+        self.context = Context(
+            inner_module(model), optimizer, criterion, 0, total, steps_per_epoch or total, -1, seed, (self.nodes[0], node_count)
+        )
+        self.clock = StepClock(cuda=self.context.device.type == "cuda")
+        self.recorder = current_recorder.get()
+        self.calls = {"batches": 0, "loss": 0, "step": 0, "averaged": 0}
+        gradients = chain._by_phase["gradients"]
+        self.twice = tuple(m for m in gradients if m.needs_closure)
+        self.once = tuple(m for m in gradients if not m.needs_closure)
+        self.started: list[Method] = []
+        self.batch: Batch | None = None
+        self.whole: Batch | None = None
+        self.last_part = True
+        self.rows = self.count = 0
+        self.losses_of_batch = 0
+        self.batch_in_epoch = 0
+        self.resumed = False
+        self.frozen = False
+        self.kind: Any = None
+        self.fused = (
+            criterion is cross_entropy and self.recorder is None and chain.reduction == "example" and not chain._by_phase["losses"]
+        )
+        self.generator: tuple[Tensor, Tensor | None] | None = None
+        self.token_weights: Tensor | None = None
+
+    @property
+    def node_count(self) -> int:
+        """Virtual nodes over all processes."""
+        return self.context.world[1]
+
+    def start(self) -> None:
+        for method in self.chain.members:
+            if method.changes_model and self.compiled:
+                raise Conflict(f"{method.name} replaces modules and needs a model that is not compiled yet, got a compiled one; attach first, compile inside")
+            self.started.append(method)
+            method.start(self.context)
+        if self.recorder is not None:
+            context = self.context
+            self.recorder.begin({
+                "duration": str(self.duration),
+                "total_steps": context.total_steps,
+                "steps_per_epoch": context.steps_per_epoch,
+                "epochs": -(-context.total_steps // context.steps_per_epoch),
+                "examples": self.examples,
+                "methods": [m.spec() for m in self.chain.members],
+                "seed": context.seed,
+            })
+
+    def finish(self) -> None:
+        for method in reversed(self.started):
+            method.finish(self.context)
+        if self.recorder is not None:
+            self.recorder.end({"steps": self.context.step, "clock": self.clock.read()})
+
+    # ---- batches -----------------------------------------------------------------------------------------------
+
+    def begin_epoch(self, parts: int) -> None:
+        context = self.context
+        if context.step >= context.total_steps:
+            raise LoopError(
+                f"the duration {self.duration} is over ({context.step} steps), got another call of batches(); "
+                "attach with a longer duration or end the loop"
+            )
+        if parts > 1 and self.twice:
+            raise Conflict(
+                f"{self.twice[0].name} evaluates the whole batch twice and cannot do so part by part, got parts={parts}; "
+                "use parts=1 with a smaller batch"
+            )
+        self.calls["batches"] += 1
+        if self.resumed:
+            self.resumed = False
+            return
+        context.epoch += 1
+        self.batch_in_epoch = 0
+
+    def to_skip(self, loader: Any) -> int:
+        """Batches to read past after a resume, where the loader does not start in mid-epoch itself."""
+        return 0 if getattr(loader, "start", 0) == self.batch_in_epoch else self.batch_in_epoch
+
+    def hand_out(self, batch: Batch, whole: Batch | None, last: bool = True) -> None:
+        if whole is None or self.whole is not whole:
+            self.losses_of_batch = 0
+            self.batch_in_epoch += 1
+            by_kind = self.chain._by_phase["kind"]
+            self.kind = tuple(m.kind(self.context) for m in by_kind) if by_kind else None
+        self.batch, self.whole, self.last_part = batch, whole, last
+        self.rows = len(batch)
+        self.count = self.rows if whole is None else len(whole)
+        if self.twice:
+            self.remember_generator()
+
+    # ---- loss --------------------------------------------------------------------------------------------------
+
+    def criterion_losses(self, output: Tensor, target: Any, original: Any) -> Tensor:
+        """The criterion's losses as [B]; keeps the weights of a token-wise mean."""
+        losses = self.criterion(output, target)
+        if losses.__class__ is not Tensor or losses.ndim != 1 or len(losses) != len(output):
+            losses = check_losses(losses, len(output), self.criterion)
+        if self.chain.reduction == "token":
+            self.token_weights = self._token_weights(losses, original)
+        return losses if losses.ndim == 1 else per_example(losses, original)
+
+    def _token_weights(self, losses: Tensor, original: Any) -> Tensor:
+        counts = valid_counts(losses, original) if losses.ndim > 1 else torch.ones_like(losses)
+        weights = counts / counts.sum().clamp(min=1)
+        if self.whole is None or self.batch is None:
+            return weights
+        return weights * (_valid(self.batch.targets) / _valid(self.whole.targets))
+
+    def record(self, losses: Tensor | None, output: Tensor, target: Any) -> None:
+        """Hand the raw cross-entropy against the original labels to the recorder; blended examples are left out."""
+        batch = self.batch
+        if self.recorder is None or batch is None or batch.ids is None or batch.mix is not None:
+            return
+        if output.ndim != 2 or target.ndim != 1 or target.is_floating_point():
+            return
+        with torch.no_grad():
+            output = output.detach()
+            raw = cross_entropy(output.float(), target) if losses is None else losses.detach()
+            self.recorder.observe(self.context.epoch, batch.ids, raw, output, target, None)
+
+    # ---- step --------------------------------------------------------------------------------------------------
+
+    def remember_generator(self) -> None:
+        """Keep torch's generator as it is before the first evaluation, for a second one with the same dropout."""
+        if self.twice:
+            device = self.context.device
+            self.generator = (torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
+
+    def again(self, closure: Callable[[], Any]) -> None:
+        """Forward and backward once more: same random numbers, buffers and records as if it had not happened."""
+        device = self.context.device
+        buffers = [(b, b.detach().clone()) for b in self.context.model.buffers()]
+        after = (torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
+        self.context.optimizer.zero_grad(set_to_none=True)
+        self.frozen = True
+        try:
+            self._set_generator(self.generator)
+            closure()
+        finally:
+            self.frozen = False
+            self._set_generator(after)
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+
+    def _set_generator(self, state: tuple[Tensor, Tensor | None] | None) -> None:
+        if state is not None:
+            torch.set_rng_state(state[0])
+            if state[1] is not None:
+                torch.cuda.set_rng_state(state[1], self.context.device)
+
+    def update(self, closure: Callable[[], Any] | None) -> bool:
+        context, scaler = self.context, self.scaler
+        progress = context.step / context.total_steps
+        updated = True
+        for method in self.twice:
+            if closure is None:
+                raise LoopError(f"{method.name} evaluates every batch twice and needs a closure, got none; write:\n{CLOSURE}")
+            updated = method.gradients(context, lambda: self.again(closure)) and updated
+        if scaler is not None:
+            self._unscale()
+        for method in self.once:
+            updated = method.gradients(context, None) and updated
+        if scaler is None:
+            if updated:
+                context.optimizer.step()
+        else:
+            before = scaler.get_scale()
+            if updated:
+                scaler.step(context.optimizer)
+            scaler.update()
+            updated = updated and scaler.get_scale() >= before
+        if updated:
+            context.step += 1
+            for method in self.chain._by_phase["weights"]:
+                method.weights(context)
+            if self.scheduler is not None:
+                self.scheduler.step()
+        context.optimizer.zero_grad(set_to_none=True)
+        self.clock.stop(self.kind, progress)
+        return updated
+
+    def _unscale(self) -> None:
+        try:
+            self.scaler.unscale_(self.context.optimizer)
+        except AssertionError:
+            raise LoopError(
+                "with a scaler the loss is scaled before backward, got gradients that were never scaled; "
+                "write scaler.scale(methods.loss(model(x), y)).backward()"
+            ) from None
+
+    # ---- state -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        context = self.context
+        state: dict[str, Any] = {
+            "step": context.step, "epoch": context.epoch, "batch": self.batch_in_epoch, "total_steps": context.total_steps,
+            "seed": context.seed, "clock": self.clock.state_dict(),
+        }
+        if self.recorder is not None:
+            state["recorder"] = self.recorder.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        context = self.context
+        for name, value in (("total_steps", context.total_steps), ("seed", context.seed)):
+            if state[name] != value:
+                raise InvalidValue(f"a resumed run keeps its {name}, got {value} for a state with {state[name]}; attach with the same values")
+        context.step, context.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch"]
+        self.resumed = context.epoch >= 0
+        if self.batch_in_epoch >= context.steps_per_epoch:
+            context.epoch, self.batch_in_epoch = context.epoch + 1, 0
+        self.clock.load_state_dict(state["clock"])
+        if self.recorder is not None and "recorder" in state:
+            self.recorder.load_state_dict(state["recorder"])
+
+
+def _valid(targets: Any) -> float:
+    if isinstance(targets, Tensor) and not targets.is_floating_point() and targets.ndim > 1:
+        return float((targets != IGNORE).sum())
+    return float(len(targets))
+
+
+def _nodes(wanted: int | None, rank: int, size: int) -> tuple[tuple[int, ...], int]:
+    total = wanted or size
+    if total % size:
+        raise InvalidValue(f"virtual nodes are shared out evenly, got {total} of them for {size} processes; choose a multiple")
+    each = total // size
+    return tuple(range(rank * each, (rank + 1) * each)), total

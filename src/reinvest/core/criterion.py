@@ -1,0 +1,56 @@
+"""Per-example losses: the default criterion, and the way from [B, T] or [B, H, W] to [B]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import InvalidValue
+
+IGNORE = -100
+
+
+def _torch_layout(output: Tensor, target: Tensor) -> bool:
+    """Whether [B, C, ...] holds classes in dimension 1 (torch); otherwise they are last (Hugging Face, [B, T, V])."""
+    return output.ndim == 2 or target.ndim != output.ndim - 1 or output.shape[2:] == target.shape[1:]
+
+
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy without averaging over the batch: [B] for logits [B, C], [B, T] for [B, C, T] or [B, T, C].
+
+    target: class numbers int64 [B] / [B, T] / [B, H, W] (-100 is ignored), or class probabilities shaped as output.
+    """
+    if not target.is_floating_point() and not _torch_layout(output, target):
+        output = output.movedim(-1, 1)
+    return F.cross_entropy(output, target, reduction="none", ignore_index=IGNORE)
+
+
+def valid_counts(losses: Tensor, targets: Any) -> Tensor:
+    """How many positions of each example count: float [B]; all of them unless class targets hold -100."""
+    if isinstance(targets, Tensor) and not targets.is_floating_point() and targets.shape == losses.shape:
+        return (targets != IGNORE).flatten(1).sum(1).to(losses.dtype)
+    return torch.full((len(losses),), float(losses[0].numel()), dtype=losses.dtype, device=losses.device)
+
+
+def per_example(losses: Tensor, targets: Any) -> Tensor:
+    """Means over the valid positions: [B, ...] -> [B]; an example without a valid position has loss 0."""
+    if losses.ndim == 1:
+        return losses
+    return losses.flatten(1).sum(1) / valid_counts(losses, targets).clamp(min=1)
+
+
+def check_losses(losses: Any, count: int, criterion: Any) -> Tensor:
+    """Refuse a criterion that averages over the batch: methods act on each example's loss before the mean."""
+    name = getattr(criterion, "__name__", type(criterion).__name__)
+    if not isinstance(losses, Tensor):
+        raise InvalidValue(f"a criterion returns a tensor of losses [B], got {type(losses).__name__} from {name}; return a tensor")
+    if losses.ndim == 0 or len(losses) != count:
+        got = "a scalar" if losses.ndim == 0 else f"shape {list(losses.shape)}"
+        raise InvalidValue(
+            f"a criterion returns one loss per example ([B] = [{count}]), got {got} from {name}; "
+            "build it with reduction='none', e.g. criterion=nn.CrossEntropyLoss(reduction='none')"
+        )
+    return losses

@@ -1,0 +1,180 @@
+"""What a method is: a small class that overrides the phases in which it acts.
+
+    call      phase       in -> out                       members
+    attach    start       context                         surgery, copies, freezing
+    batches   select      batch -> smaller batch          selective backprop, curricula, subsets
+              augment     batch -> batch                  Mixup, Cutout, resizing, masking
+    loss      targets     targets -> targets              label smoothing, label correction
+              losses      losses [B] -> losses [B]        distillation, reweighting
+    step      gradients   -                               clipping, SAM (with `again`), sparsity
+              weights     -                               EMA, SWA, masks, freezing on schedule
+
+A phase takes values and returns values, so there is nothing to restore afterwards. README.md beside this file says why.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .batch import Batch
+from .errors import InvalidValue
+
+PHASES = ("select", "augment", "targets", "losses", "gradients", "weights")
+
+
+@dataclass(slots=True)
+class Context:
+    """What a method may know of the training it is part of; `progress` and `device` are derived.
+
+    step counts finished optimizer steps, 0 .. total_steps; epoch counts from 0; world is (virtual node, virtual nodes),
+    which is (rank, ranks) unless the chain was given more nodes than there are processes.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    criterion: Callable[[Tensor, Tensor], Tensor]
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    epoch: int
+    seed: int
+    world: tuple[int, int]
+
+    @property
+    def progress(self) -> float:
+        """The share of the run that is done, 0.0 (nothing) to 1.0 (all steps)."""
+        return self.step / self.total_steps if self.total_steps else 0.0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's first parameter lives (the CPU for a model without parameters)."""
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class Card:
+    """The source of a method and what a user should know before taking it.
+
+    cost is the expected cost per step relative to plain training, in words; breaks says when the method fails.
+    """
+
+    title: str
+    paper: str
+    year: int
+    arxiv: str  # "1512.03385", or "none" with the reason in `paper`
+    phase: str
+    cost: str
+    breaks: str
+    domains: tuple[str, ...]
+    conflicts: tuple[str, ...] = ()
+    references: tuple[str, ...] = field(default=())
+
+
+class Method:
+    """Base of all methods. Constructor arguments are plain values, so that a recipe can hold them.
+
+    A subclass keeps what it needs while running in attributes set by `start`, and clears them in `finish`.
+    """
+
+    card: ClassVar[Card]
+    revision: ClassVar[int] = 1
+    """Raised whenever the code changes what the method computes; part of a recipe's identity."""
+    neutral: ClassVar[dict[str, Any]]
+    """Arguments with which the method changes nothing, bit for bit."""
+    example: ClassVar[dict[str, Any]] = {}
+    """Arguments that make the method act visibly in a short run; the contract tests use them."""
+    needs_closure: ClassVar[bool] = False
+    needs_ids: ClassVar[bool] = False
+    couples_examples: ClassVar[bool] = False
+    """Whether an example's treatment depends on which others share its batch."""
+    changes_model: ClassVar[bool] = False
+    """Whether `start` replaces modules (surgery); refused on a compiled model."""
+    arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Method:
+        self = super().__new__(cls)
+        signature = inspect.signature(cls)
+        try:
+            bound = signature.bind_partial(*args, **kwargs).arguments
+        except TypeError as error:
+            known = ", ".join(signature.parameters) or "none"
+            raise InvalidValue(f"{cls.__name__} takes the arguments: {known}; got one it does not know ({error})") from None
+        self.arguments = {
+            name: value for name, value in bound.items() if value != signature.parameters[name].default
+        }
+        return self
+
+    def start(self, context: Context) -> None:
+        """Training begins: copy, replace or freeze what is needed; reset all running state."""
+
+    def select(self, batch: Batch, context: Context) -> Batch:
+        """Keep some examples of the batch."""
+        return batch
+
+    def augment(self, batch: Batch, context: Context) -> Batch:
+        """Change inputs; blended examples are declared in `batch.mix`."""
+        return batch
+
+    def targets(self, targets: Tensor, output: Tensor, batch: Batch, context: Context) -> Tensor:
+        """Change targets [B, ...]; output [B, C, ...] tells the number of classes, and nothing else should be read from it."""
+        return targets
+
+    def losses(self, losses: Tensor, output: Tensor, batch: Batch, context: Context) -> Tensor:
+        """Change the losses [B]; they are averaged last."""
+        return losses
+
+    def gradients(self, context: Context, again: Callable[[], None] | None) -> bool:
+        """Change gradients in place; `again` (with needs_closure) repeats forward and backward. False skips the step."""
+        return True
+
+    def weights(self, context: Context) -> None:
+        """After the optimizer's step, with `context.step` already counted."""
+
+    def finish(self, context: Context) -> None:
+        """Training ends: leave no hook, buffer or flag behind."""
+
+    def kind(self, context: Context) -> Hashable:
+        """What kind of step comes next, if steps differ in cost (an image size, "second pass"); None if they do not."""
+        return None
+
+    def averages(self) -> list[tuple[Tensor, Tensor]]:
+        """Pairs (model tensor, averaged value) that evaluation should use in place of the model's own values."""
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Running state (tensors and plain values) that a resumed run needs."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`; called after `start`."""
+
+    @property
+    def name(self) -> str:
+        """The class name."""
+        return type(self).__name__
+
+    def spec(self) -> dict[str, Any]:
+        """Plain values from which the method can be built again: its name and the arguments that are not defaults."""
+        cls = type(self)
+        inside = cls.__module__.partition(".")[0] == __package__.partition(".")[0]
+        return {"name": cls.__name__ if inside else f"{cls.__module__}:{cls.__name__}", **self.arguments}
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.arguments.items())})"
+
+
+def overrides(method: Method, phase: str) -> bool:
+    """Whether the method acts in `phase`."""
+    return getattr(type(method), phase) is not getattr(Method, phase)
+
+
+def phases_of(method: Method) -> list[str]:
+    """The phases in which the method acts, in the order of a step ("start" only for surgery)."""
+    found = [phase for phase in PHASES if overrides(method, phase)]
+    return found or ["start"]

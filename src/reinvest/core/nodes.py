@@ -1,0 +1,68 @@
+"""Virtual nodes: the equal slices of a batch within which examples may act on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .batch import Batch, Mix, _map
+from .errors import InvalidValue
+
+
+def split_rows(size: int, parts: int) -> list[slice]:
+    """`parts` slices of 0..size-1 in order, the first ones longer by one where it does not divide; never an empty one."""
+    if parts > size:
+        raise InvalidValue(f"a batch is split into at most one part per example, got {parts} parts of {size}; use fewer parts")
+    base, extra = divmod(size, parts)
+    edges = [k * base + min(k, extra) for k in range(parts + 1)]
+    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def join(batches: list[Batch]) -> Batch:
+    """The batches put one after the other again."""
+    if len(batches) == 1:
+        return batches[0]
+
+    def column(values: list[Any]) -> Any:
+        return torch.cat(values) if isinstance(values[0], Tensor) and values[0].ndim else values[0]
+
+    first = batches[0]
+    keys = iter(range(10**9))
+
+    def rebuild(_: Any) -> Any:
+        k = next(keys)
+        return column([_leaves(b.container)[k] for b in batches])
+
+    mix = None
+    if first.mix is not None:
+        mix = Mix(
+            torch.cat([b.mix.partners for b in batches if b.mix is not None]),
+            torch.cat([b.mix.coefficients for b in batches if b.mix is not None]),
+        )
+    return Batch(
+        column([b.inputs for b in batches]),
+        column([b.targets for b in batches]),
+        column([b.ids for b in batches]),
+        _map(first.container, rebuild),
+        mix,
+    )
+
+
+def _leaves(box: Any) -> list[Any]:
+    found: list[Any] = []
+    _map(box, lambda v: found.append(v) or v)
+    return found
+
+
+def through_nodes(batch: Batch, nodes: tuple[int, ...], prepare: Callable[[Batch, int], Batch]) -> Batch:
+    """Apply `prepare(slice, node)` to one equal slice of the batch per virtual node of this process."""
+    if len(nodes) == 1:
+        return prepare(batch, nodes[0])
+    if len(batch) % len(nodes):
+        raise InvalidValue(
+            f"virtual nodes are equal slices, got a batch of {len(batch)} for {len(nodes)} of them; choose a multiple as batch size"
+        )
+    return join([prepare(batch.take(rows), node) for rows, node in zip(split_rows(len(batch), len(nodes)), nodes, strict=True)])

@@ -1,0 +1,76 @@
+"""What the layers promise each other: a Task gives data and a metric, a Recorder keeps what a run leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Loader(Protocol):
+    """One epoch of batches (ids [B] int64, inputs [B, ...], targets [B, ...]); `len` counts the whole epoch."""
+
+    indexed: bool
+    examples: int
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]: ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Data, loss and metric. `fingerprint` covers data and split, so that altered data is another task."""
+
+    name: str
+    metric: str
+    higher_is_better: bool
+    classes: int
+    input_shape: tuple[int, ...]
+    fingerprint: str
+    test_examples: int
+
+    def loader(self, split: str, batch_size: int, *, seed: int = 0, epoch: int = 0, start: int = 0) -> Loader:
+        """Batches of "train" (order and views drawn from seed and epoch), "validation" or "test" (fixed order)."""
+        ...
+
+    def criterion(self, output: Tensor, target: Tensor) -> Tensor:
+        """Losses [B] (or [B, T], [B, H, W], reduced by the chain)."""
+        ...
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """The metric of each example [B]; the metric of a split is the mean."""
+        ...
+
+
+class Recorder(Protocol):
+    """Receives what a chain sees. The chain finds it in `current_recorder`, so own loops need no extra argument."""
+
+    def begin(self, about: dict[str, Any]) -> None:
+        """Training starts: duration, total_steps, steps_per_epoch, epochs, examples, methods, seed (plain values)."""
+        ...
+
+    def observe(
+        self, epoch: int, ids: Tensor, losses: Tensor, output: Tensor, targets: Tensor, valid: Tensor | None
+    ) -> None:
+        """One batch: ids [B], raw losses [B] against the original targets, output [B, C]; `valid` [B] marks rows to keep."""
+        ...
+
+    def end(self, about: dict[str, Any]) -> None:
+        """Training stops: steps done and what the clock says."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values; part of a checkpoint."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        ...
+
+
+current_recorder: ContextVar[Recorder | None] = ContextVar("current_recorder", default=None)
+"""The run being recorded in this context; `store.record(...)` and `train` set it, `Methods.attach` reads it."""

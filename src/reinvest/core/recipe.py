@@ -1,0 +1,223 @@
+"""Everything decided before training, as names and plain values, with a canonical text and an identity."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from . import names
+from .duration import Duration
+from .errors import InvalidValue, unknown
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+OPTIMIZER = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+SCHEDULE = {"name": "cosine", "warmup": 0.05}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """task, model, duration, batch size, optimizer, schedule, precision and methods of a run.
+
+    task, model, schedule: a built-in name, "package.module:factory", or {"name": ..., argument: value, ...}.
+    optimizer: {"name": any optimizer of torch.optim, "lr": ...}. methods: instances, names, or {"name": ..., ...}.
+    precision: "fp32", or "bf16" / "fp16" autocast. Only plain values (text, numbers, booleans, None, lists and dicts
+    of them) are taken; objects and lambdas are refused, because another process could not build them again.
+
+    Raises InvalidValue for a value that breaks a rule and UnknownName for an unknown name.
+    """
+
+    task: Any
+    model: Any
+    duration: str = "10ep"
+    batch_size: int = 128
+    optimizer: Any = field(default_factory=lambda: dict(OPTIMIZER))
+    schedule: Any = field(default_factory=lambda: dict(SCHEDULE))
+    precision: str = "fp32"
+    methods: Any = ()
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "task", _spec("task", self.task))
+        put(self, "model", _spec("model", self.model))
+        put(self, "schedule", _spec("schedule", self.schedule))
+        put(self, "optimizer", _optimizer(self.optimizer))
+        put(self, "duration", str(Duration.parse(self.duration)))
+        listed = self.methods if isinstance(self.methods, (list, tuple)) else [self.methods]
+        put(self, "methods", tuple(_method(m) for m in listed))
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        if not isinstance(self.batch_size, int) or isinstance(self.batch_size, bool) or self.batch_size < 1:
+            raise InvalidValue(f"a batch size is a whole number from 1 up, got {self.batch_size!r}; write e.g. 128")
+
+    def with_(self, *methods: Any, **changes: Any) -> Recipe:
+        """A copy with these methods added and these fields replaced; unknown fields are refused with the known ones."""
+        known = {f.name for f in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise unknown("recipe field", name, known)
+        current = {f.name: getattr(self, f.name) for f in fields(self)}
+        current.update(changes)
+        current["methods"] = (*current["methods"], *methods)
+        return Recipe(**current)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """From the plain values of a YAML file or of `to_dict`; unknown fields are refused with the known ones."""
+        known = {f.name for f in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise unknown("recipe field", name, known)
+        for name in ("task", "model"):
+            if name not in values:
+                raise InvalidValue(f"a recipe names its {name}, got only {', '.join(values) or 'nothing'}; add '{name}: ...'")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values (what a YAML file holds)."""
+        return {f.name: json.loads(json.dumps(getattr(self, f.name))) for f in fields(self)}
+
+    def canonical(self) -> str:
+        """One line of JSON with sorted keys; fields and arguments that equal their defaults are left out."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("task", "model", "schedule"):
+            values[name] = _without_defaults(names.resolve(name, values[name]["name"]), values[name])
+        values["methods"] = [_without_defaults(names.resolve("method", m["name"]), m) for m in values["methods"]]
+        plain: dict[str, Any] = {"batch_size": 128, "optimizer": OPTIMIZER, "schedule": SCHEDULE, "precision": "fp32", "methods": []}
+        kept = {k: v for k, v in values.items() if k not in plain or v != plain[k]}
+        return json.dumps(kept, sort_keys=True, separators=(",", ":"))
+
+    def build_methods(self) -> list[Any]:
+        """Fresh instances of the recipe's methods."""
+        return [names.resolve("method", m["name"])(**_arguments(m)) for m in self.methods]
+
+    def __repr__(self) -> str:
+        return f"Recipe({self.canonical()})"
+
+
+def identity(
+    recipe: Recipe, seed: int, *, fingerprint: str, layout: Sequence[tuple[str, Sequence[int], str]], parents: Sequence[str] = ()
+) -> str:
+    """32 hex digits that name a run: canonical recipe, seed, data, model layout, code of user factories, revisions.
+
+    fingerprint: the task's; layout: (name, shape, dtype) of each entry of the built model's state; parents: run ids.
+    Two runs of one identity are the same run; code version, libraries and hardware are facts beside it.
+    """
+    parts = {
+        "recipe": recipe.canonical(),
+        "seed": seed,
+        "data": fingerprint,
+        "model": [[name, list(shape), dtype] for name, shape, dtype in layout],
+        "parents": sorted(parents),
+        "code": _code(recipe),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _code(recipe: Recipe) -> dict[str, Any]:
+    """What the canonical text cannot say: the revision of every built-in, the source of every user factory."""
+    found: dict[str, Any] = {}
+    for kind, spec in [("task", recipe.task), ("model", recipe.model), ("schedule", recipe.schedule), *(("method", m) for m in recipe.methods)]:
+        made = names.resolve(kind, spec["name"])
+        if ":" in spec["name"]:
+            found[spec["name"]] = source_hash(made)
+        else:
+            found[f"{kind} {spec['name']}"] = getattr(made, "revision", 1)
+    return found
+
+
+def source_hash(made: Any) -> str:
+    """16 hex digits over the file that defines a factory, so that editing it makes another run."""
+    file = inspect.getsourcefile(made) if callable(made) else None
+    if file is None:
+        raise InvalidValue(f"a factory is defined in a Python file, got {made!r}; put it into a module of its own")
+    with open(file, "rb") as opened:
+        return hashlib.sha256(opened.read()).hexdigest()[:16]
+
+
+def _arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in spec.items() if k != "name"}
+
+
+def _without_defaults(made: Any, spec: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(made).parameters
+    return {k: v for k, v in spec.items() if k == "name" or k not in parameters or v != parameters[k].default}
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return str(value)
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, where) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, where) for v in value]
+    raise InvalidValue(
+        f"a recipe holds names and plain values, got {value!r} in {where}; "
+        "put the object's construction into a file and write 'package.module:factory'"
+    )
+
+
+def _spec(kind: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or "name" not in value:
+        raise InvalidValue(
+            f"a {kind} is a name, 'package.module:factory' or {{'name': ..., argument: value}}, got {value!r}; "
+            "put its construction into a file and write 'package.module:factory'"
+        )
+    spec = {"name": str(value["name"]), **_plain(_arguments(value), kind)}
+    made = names.resolve(kind, spec["name"])
+    spec["name"] = names.canonical(kind, spec["name"])
+    _check_arguments(kind, spec, made)
+    return spec
+
+
+def _check_arguments(kind: str, spec: Mapping[str, Any], made: Any) -> None:
+    parameters = inspect.signature(made).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in _arguments(spec):
+        if name not in parameters:
+            raise unknown(f"argument of {kind} {spec['name']!r}", name, parameters)
+
+
+def _method(value: Any) -> dict[str, Any]:
+    if hasattr(value, "spec") and hasattr(value, "card"):
+        value = value.spec()
+    if isinstance(value, Mapping) and "name" not in value and len(value) == 1:
+        # The YAML form "- LabelSmoothing: {alpha: 0.1}".
+        (name, arguments), = value.items()
+        value = {"name": name, **(arguments or {})}
+    spec = _spec("method", value)
+    names.resolve("method", spec["name"])(**_arguments(spec))
+    return spec
+
+
+def _optimizer(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or "name" not in value:
+        raise InvalidValue(f"an optimizer is a name or {{'name': ..., 'lr': ...}}, got {value!r}; write {{'name': 'adamw', 'lr': 0.001}}")
+    made = optimizer_class(str(value["name"]))
+    spec = {"name": str(value["name"]).lower(), **_plain(_arguments(value), "optimizer")}
+    _check_arguments("optimizer", spec, made)
+    return spec
+
+
+def optimizer_class(name: str) -> Any:
+    """The class of torch.optim with this name, whatever its case; UnknownName lists them all."""
+    import torch
+
+    known = {n.lower(): n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)}
+    known.pop("optimizer", None)
+    if name.lower() not in known:
+        raise unknown("optimizer", name, known.values())
+    return getattr(torch.optim, known[name.lower()])

@@ -1,0 +1,98 @@
+"""What is declared before the runs: metric, level, margin, pairing, timing and tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.errors import InvalidValue
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Declared settings of a comparison.
+
+    alpha: two-sided error rate in (0, 0.5); margin: equivalence margin of time, > 0; rho: ridge of the weights, > 0;
+    pairs: None or "duration"; timing: {arm: (variance of the log ratio to the baseline, its degrees of freedom)};
+    test_examples: size of the test set, or None; tuning: {arm: (trials, seconds or NaN)}.
+    """
+
+    metric: str
+    higher_is_better: bool
+    alpha: float
+    margin: float
+    rho: float
+    pairs: str | None
+    timing: Mapping[str, tuple[float, float]] | None
+    test_examples: int | None
+    tuning: Mapping[str, tuple[float, float]] | None
+
+
+def check_settings(
+    *,
+    metric: str,
+    higher_is_better: bool,
+    alpha: float,
+    margin: float,
+    rho: float,
+    pairs: str | None,
+    timing: Mapping[str, Mapping[str, float]] | None,
+    test_examples: int | None,
+    tuning: Mapping[str, Any] | None,
+) -> Settings:
+    """The settings, or InvalidValue that names the rule, the value and the remedy."""
+    if not 0.0 < alpha < 0.5:
+        raise InvalidValue(f"alpha must lie between 0 and 0.5, received {alpha}: 0.05 gives 95 % intervals.")
+    for name, value in (("margin", margin), ("rho", rho)):
+        if not (math.isfinite(value) and value > 0.0):
+            raise InvalidValue(f"{name} must be a positive number, received {value}: leave it out for the default.")
+    if pairs not in (None, "duration"):
+        raise InvalidValue(f'pairs must be None or "duration", received {pairs!r}: leave it out for unpaired seeds.')
+    if test_examples is not None and test_examples < 1:
+        raise InvalidValue(f"test_examples must be at least 1, received {test_examples}: give the size of the test set.")
+    return Settings(
+        metric=metric,
+        higher_is_better=higher_is_better,
+        alpha=alpha,
+        margin=margin,
+        rho=rho,
+        pairs=pairs,
+        timing=None if timing is None else {arm: _timing(arm, entry) for arm, entry in timing.items()},
+        test_examples=test_examples,
+        tuning=None if tuning is None else {arm: _tuning(arm, entry) for arm, entry in tuning.items()},
+    )
+
+
+def _timing(arm: str, entry: Mapping[str, float]) -> tuple[float, float]:
+    try:
+        variance, df = float(entry["log_ratio_variance"]), float(entry["df"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidValue(
+            f'timing of arm {arm!r} must be {{"log_ratio_variance": number, "df": number}}, received {entry!r}: '
+            "pass the result of the timing block."
+        ) from error
+    if not (math.isfinite(variance) and variance >= 0.0 and df > 0.0):
+        raise InvalidValue(
+            f"timing of arm {arm!r} needs log_ratio_variance >= 0 and df > 0, received {variance} and {df}: "
+            "repeat the timing block."
+        )
+    return variance, df
+
+
+def _tuning(arm: str, entry: Any) -> tuple[float, float]:
+    trials: Any = entry
+    seconds: Any = math.nan
+    if isinstance(entry, Mapping):
+        trials, seconds = entry.get("trials"), entry.get("seconds", math.nan)
+    try:
+        pair = float(trials), float(seconds)
+    except (TypeError, ValueError) as error:
+        raise InvalidValue(
+            f'tuning of arm {arm!r} must be a number of trials or {{"trials": number, "seconds": number}}, '
+            f"received {entry!r}: declare the tuning budget."
+        ) from error
+    if not pair[0] >= 0.0 or pair[1] < 0.0:
+        raise InvalidValue(f"a tuning budget must not be negative, arm {arm!r} declares {entry!r}: declare 0 or more.")
+    return pair

@@ -1,0 +1,56 @@
+"""One epoch of a task in batches, from any batch on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from ...core.errors import InvalidValue
+from ...core.streams import stream
+from .sources import Source
+
+
+def _whole(what: str, value: object, low: int, high: int | None, remedy: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
+        allowed = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise InvalidValue(f"{what} is a whole number {allowed}, got {value!r}; {remedy}")
+    return value
+
+
+class EpochLoader:
+    """Batches (ids int64 [B], x [B, ...], y int64 [B]) of one split and one epoch; iterating again gives the same.
+
+    Training batches come in the order that (seed, epoch) draws and all have `batch_size` rows: the rest is dropped.
+    Other splits come in their fixed order, whole, whatever the seed. `len` counts the batches of the whole epoch, also
+    when iteration starts at a later one.
+    """
+
+    indexed = True
+    """Says that the first element of a batch is the ids."""
+
+    def __init__(
+        self, source: Source, ids: Tensor, batch_size: int, *, training: bool, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> None:
+        rows = len(ids)
+        _whole("batch_size", batch_size, 1, rows if training else None, f"the split has {rows} examples: choose a size it can fill")
+        self._length = rows // batch_size if training else -(-rows // batch_size)
+        self._start = _whole("start", start, 0, self._length, "start at a batch of this epoch")
+        self._epoch = _whole("epoch", epoch, 0, None, "count epochs from 0")
+        self._source, self._seed, self._training = source, seed, training
+        self.examples = source.rows
+        """Largest id of the task, over all splits, plus 1."""
+        if training:
+            ids = ids[stream(seed, "order", epoch).permutation(rows)][: self._length * batch_size]
+        self._batches = ids.to(source.device).split(batch_size)
+
+    def __len__(self) -> int:
+        """Batches of the whole epoch."""
+        return self._length
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Batches from `start` on."""
+        batches = self._batches[self._start :]
+        read = self._source.read(batches, seed=self._seed, epoch=self._epoch, training=self._training)
+        for ids, (x, y) in zip(batches, read, strict=True):
+            yield ids, x, y

@@ -1,0 +1,216 @@
+"""A task: data with ids and fixed splits, a loss and a metric."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...core.errors import InvalidValue, unknown
+from . import content, views
+from .loader import EpochLoader
+from .sources import Collate, DatasetSource, Source, TensorSource, check_labels
+from .splits import SPLITS, by_fraction, checked
+
+
+class Task:
+    """Classification of examples that have ids. Made by `from_tensors` or `from_datasets`.
+
+    For another loss or metric make a subclass that overrides `criterion` and `score` (and `higher_is_better`) and give
+    its metric a name.
+    """
+
+    higher_is_better: bool = True
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        *,
+        splits: Mapping[str, Tensor],
+        classes: int,
+        fingerprint: str,
+        metric: str = "accuracy",
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise InvalidValue(f"a task's name is text that is not empty, got {name!r}; give it a name, its splits are keyed by it")
+        if metric != "accuracy" and type(self).score is Task.score:
+            raise InvalidValue(
+                f"Task measures 'accuracy', got metric {metric!r}; for another metric override score(output, target) in a subclass of Task"
+            )
+        if class_names is not None and len(class_names) != classes:
+            raise InvalidValue(f"class_names has one name a class ({classes}), got {len(class_names)}; give all of them or none")
+        self.name, self.metric, self.classes, self.fingerprint = name, metric, classes, fingerprint
+        self.class_names = None if class_names is None else tuple(class_names)
+        self.splits = dict(splits)
+        """Ids of "train", "validation" and "test": int64 [n] each."""
+        self.input_shape = source.input_shape
+        self.test_examples = len(self.splits["test"])
+        self._source = source
+
+    @classmethod
+    def from_tensors(
+        cls,
+        name: str,
+        x: Tensor,
+        y: Tensor,
+        *,
+        splits: Mapping[str, Sequence[int] | Tensor] | None = None,
+        classes: int | None = None,
+        metric: str = "accuracy",
+        augment: str | None = None,
+        pad: int = 4,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+        fingerprint: str | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> Self:
+        """A task out of tensors in memory; row numbers are the ids.
+
+        x: pictures [N, C, H, W] or features [N, F]; uint8 stands for 0..1 in steps of 1/255, floats for themselves.
+        y: labels int64 [N] in 0..classes-1 (default: the largest label + 1).
+        splits: ids of "train", "validation" and "test"; default 60/20/20 by a permutation keyed by the name.
+        augment: "crop-flip" shows training pictures shifted by up to `pad` pixels and half of them mirrored.
+        mean, std: per channel or one for all, in units of 0..1 for uint8; applied to every split.
+        fingerprint: your own word for the content, instead of hashing it.
+        Raises InvalidValue for shapes, types or settings that break these rules, DataError for labels out of range.
+        """
+        _check_tensors(x, y)
+        crop = _check_augment(augment, pad, x)
+        x = x if x.dtype == torch.uint8 else x.to(torch.float32)
+        count = _check_classes(int(y.max()) + 1 if classes is None else classes)
+        check_labels(y, count)
+        parts = by_fraction(name, len(y)) if splits is None else checked(splits, len(y))
+        if fingerprint is None:
+            rows = content.hashed_rows(len(y))
+            mark = content.fingerprint(len(y), count, [content.row_hashes(x[i], y[i]) for i in rows.split(10_000)], parts)
+        else:
+            mark = content.fingerprint(len(y), count, content.stated(fingerprint), parts)
+        channels = x.shape[1]
+        scale = views.scaling(x.dtype, channels, x.dim(), _per_channel("mean", mean, channels), _per_channel("std", std, channels))
+        source = TensorSource(x, y, shift=scale[0], factor=scale[1], augment=crop, pad=pad)
+        return cls(name, source, splits=parts, classes=count, fingerprint=mark, metric=metric, class_names=class_names)
+
+    @classmethod
+    def from_datasets(
+        cls,
+        name: str,
+        train: Any,
+        validation: Any,
+        test: Any,
+        *,
+        classes: int,
+        metric: str = "accuracy",
+        fingerprint: str | None = None,
+        workers: int = 0,
+        collate: Collate | None = None,
+    ) -> Self:
+        """A task out of three map-style data sets (`len` and `[i]`) whose items are (x, y).
+
+        Ids number the training rows first, then validation, then test. Each item is read with the global generators of
+        torch, numpy and random seeded by (seed, epoch, id) and put back afterwards, so random transforms that draw from
+        them do not depend on workers, batch size or where an epoch starts.
+        fingerprint: your own word for the content. Without it every row (a sample beyond 10^6) is read once here and
+        hashed, with its label checked.
+        workers: processes that read items. collate: list of (x, y) -> (x [B, ...], y [B]); default torch's.
+        Raises InvalidValue for data sets or settings that break these rules, DataError for labels out of range.
+        """
+        parts = dict(zip(SPLITS, (train, validation, test), strict=True))
+        for split, data in parts.items():
+            if not hasattr(data, "__getitem__") or not hasattr(data, "__len__") or len(data) == 0:
+                raise InvalidValue(
+                    f"each split is a data set with len() of at least 1 and [i], got {type(data).__name__} for {split!r}; "
+                    "pass a map-style data set"
+                )
+        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
+            raise InvalidValue(f"workers is a whole number of at least 0, got {workers!r}; pass a number of processes")
+        count = _check_classes(classes)
+        source = DatasetSource(list(parts.values()), workers=workers, collate=collate)
+        ids = torch.arange(source.rows).split([len(data) for data in parts.values()])
+        splits = dict(zip(SPLITS, ids, strict=True))
+        if fingerprint is None:
+            hashes = source.checked_hashes(content.hashed_rows(source.rows), count)
+            mark = content.fingerprint(source.rows, count, [hashes], splits)
+        else:
+            mark = content.fingerprint(source.rows, count, content.stated(fingerprint), splits)
+        return cls(name, source, splits=splits, classes=count, fingerprint=mark, metric=metric)
+
+    def loader(self, split: str, batch_size: int, *, seed: int = 0, epoch: int = 0, start: int = 0) -> EpochLoader:
+        """One epoch of "train" (order and views drawn from seed and epoch), "validation" or "test" (fixed), from batch `start`.
+
+        Raises UnknownName for another split, InvalidValue for a size, epoch or start out of range.
+        """
+        if split not in self.splits:
+            raise unknown("split", split, self.splits)
+        training = split == "train"
+        return EpochLoader(
+            self._source, self.splits[split], batch_size, training=training, seed=seed, epoch=epoch, start=start
+        )
+
+    def criterion(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy [B] of logits [B, classes] against labels int64 [B] or probabilities [B, classes]."""
+        return F.cross_entropy(output, target, reduction="none")
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """1 where the largest logit of [B, classes] is the label [B], else 0: float32 [B]."""
+        return (output.argmax(1) == target).to(torch.float32)
+
+    def hashes(self, ids: Tensor) -> Tensor:
+        """64-bit hashes of label and content of examples `ids` [B]: int64 [B], to see data that grew or was re-ordered."""
+        return self._source.hashes(ids.to(self._source.device))
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same task with tensors in memory kept on `device`, so that its batches are made there.
+
+        A task made from data sets is returned unchanged: its batches come from the host.
+        """
+        moved = copy.copy(self)
+        moved._source = self._source.to(torch.device(device))
+        return moved
+
+
+def _check_tensors(x: Tensor, y: Tensor) -> None:
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise InvalidValue(
+            f"Task.from_tensors takes tensors, got {type(x).__name__} and {type(y).__name__}; convert with torch.as_tensor"
+        )
+    if x.dim() not in (2, 4) or not (x.dtype == torch.uint8 or x.is_floating_point()):
+        raise InvalidValue(
+            f"x is uint8 or floating point of shape [N, C, H, W] or [N, F], got {x.dtype} {list(x.shape)}; reshape or convert it"
+        )
+    if y.dtype != torch.int64 or y.dim() != 1 or len(y) != len(x) or len(y) == 0:
+        raise InvalidValue(
+            f"y is int64 of shape [N] with one label a row of x (N = {len(x)}, at least 1), got {y.dtype} {list(y.shape)}; convert it"
+        )
+
+
+def _check_augment(augment: str | None, pad: int, x: Tensor) -> bool:
+    if augment not in (None, "crop-flip"):
+        raise unknown("augmentation", augment, ["crop-flip"])
+    if augment is not None and x.dim() != 4:
+        raise InvalidValue(f"crop-flip needs pictures [N, C, H, W], got {list(x.shape)}; leave augment out for features")
+    if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad <= 64:
+        raise InvalidValue(f"pad is a whole number of pixels from 0 to 64, got {pad!r}; pass one in that range")
+    return augment is not None
+
+
+def _check_classes(classes: int) -> int:
+    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 2:
+        raise InvalidValue(f"classes is a whole number of at least 2, got {classes!r}; pass the number of classes")
+    return classes
+
+
+def _per_channel(what: str, values: Sequence[float] | float | None, channels: int) -> Tensor | None:
+    if values is None:
+        return None
+    found = torch.as_tensor(values, dtype=torch.float32).flatten()
+    right = len(found) in (1, channels) and bool(found.isfinite().all()) and (what == "mean" or bool((found > 0).all()))
+    if not right:
+        rule = "finite numbers" if what == "mean" else "numbers above 0"
+        raise InvalidValue(f"{what} is one or {channels} {rule} (one a channel), got {values!r}; pass as many as there are channels")
+    return found

@@ -1,0 +1,53 @@
+"""Random crop and flip of a whole batch at once, out of a padded set held in memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...core.streams import example_integers
+
+
+def draw_views(seed: int, epoch: int, ids: Tensor, pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What crop-flip does to examples `ids` [B] in an epoch: rows down, columns right, flipped, each [B].
+
+    Offsets are int64 in 0..2 * pad, where `pad` is the picture unmoved; flipped is bool. An example's view depends on
+    seed, epoch and its id alone, so it can be drawn again for any set of examples.
+    """
+    side = 2 * pad + 1
+    drawn = example_integers(seed, "crop-flip", epoch, ids, 2 * side * side)[:, 0]
+    place = drawn >> 1
+    return place // side, place % side, (drawn & 1).bool()
+
+
+def windows(x: Tensor, pad: int) -> Tensor:
+    """Every crop of every picture as a view of the zero-padded set: [N, C, H, W] -> [N, 2 pad + 1, 2 pad + 1, C, H, W].
+
+    Memory is that of the padded set, N * C * (H + 2 pad) * (W + 2 pad) values; rows of a crop stay contiguous.
+    """
+    height, width = x.shape[-2:]
+    padded = F.pad(x, (pad, pad, pad, pad))
+    return padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
+
+
+def crop_flip(views: Tensor, rows: Tensor, down: Tensor, right: Tensor, flipped: Tensor) -> Tensor:
+    """The chosen crop of each row, half of them mirrored: [B, C, H, W], a copy of the set's own type."""
+    x = views[rows, down, right]
+    mirrored = flipped.nonzero().flatten()
+    x[mirrored] = x[mirrored].flip(-1)
+    return x
+
+
+def scaling(dtype: torch.dtype, channels: int, dims: int, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(shift, factor) such that (float32(x) - shift) * factor is the normalised input; each broadcasts over [B, C, ...].
+
+    uint8 counts as 0..255 for 0..1, so mean and std are in units of 0..1; other types are in the data's own units.
+    """
+    unit = 255.0 if dtype == torch.uint8 else 1.0
+    shape = (1, channels) + (1,) * (dims - 2)
+    shift = torch.zeros(1) if mean is None else mean
+    spread = torch.ones(1) if std is None else std
+    return (shift * unit).expand(channels).reshape(shape).contiguous(), (
+        1.0 / (spread * unit)
+    ).expand(channels).reshape(shape).contiguous()
