@@ -53,13 +53,17 @@ def floor(a: ReferenceArm, b: ReferenceArm) -> None:
     b.v = np.maximum(b.s2, trend[len(a.x) :] / 2)
 
 
-def contrast(b: ReferenceArm, m: ReferenceArm, s: float, window: tuple[int, int], forward: bool, rho: float = 0.4):
+def contrast(
+    b: ReferenceArm, m: ReferenceArm, s: float, window: tuple[int, int], forward: bool, rho: float = 0.4
+):
     """(C, se, df) of the evidence for (forward) or against the method at shift s."""
     lo, hi = max(b.x[0], m.x[0] + s), min(b.x[-1], m.x[-1] + s)
     x = np.linspace(lo, hi, 65)
     eb, em = b.envelope(b.y), m.envelope(m.y)
     p = np.maximum(0, (eb.derivative()(x) + em.derivative()(np.clip(x - s, m.x[0], m.x[-1]))) / 2)
-    average = ((eb(b.x[-1]) - eb(b.x[0])) / (b.x[-1] - b.x[0]) + (em(m.x[-1]) - em(m.x[0])) / (m.x[-1] - m.x[0])) / 2
+    average = (
+        (eb(b.x[-1]) - eb(b.x[0])) / (b.x[-1] - b.x[0]) + (em(m.x[-1]) - em(m.x[0])) / (m.x[-1] - m.x[0])
+    ) / 2
     w = (p + 0.001 * rho * average) / (p**2 + (rho * average) ** 2)
     trapezoid = np.zeros(65)
     trapezoid[window[0] : window[1] + 1] = 1
@@ -86,7 +90,11 @@ def contrast(b: ReferenceArm, m: ReferenceArm, s: float, window: tuple[int, int]
             terms.append(g**2 * arm.v[k] / arm.n[k])
             freedoms.append(arm.n[k] - 1)
     total = sum(terms)
-    return value(b.y, m.y), np.sqrt(total), total**2 / sum(a * a / f for a, f in zip(terms, freedoms, strict=True))
+    return (
+        value(b.y, m.y),
+        np.sqrt(total),
+        total**2 / sum(a * a / f for a, f in zip(terms, freedoms, strict=True)),
+    )
 
 
 def lower_end(b: ReferenceArm, m: ReferenceArm, window: tuple[int, int], level: float) -> float:
@@ -116,10 +124,14 @@ def lower_end(b: ReferenceArm, m: ReferenceArm, window: tuple[int, int], level: 
     return -np.inf
 
 
-def interval(rows: list[dict[str, Any]], baseline: str, method: str, window: int = 0, alpha: float = 0.05) -> tuple[float, float]:
+def interval(
+    rows: list[dict[str, Any]], baseline: str, method: str, window: int = 0, alpha: float = 0.05
+) -> tuple[float, float]:
     """(low, high) as ratios; the upper end is the mirrored lower end of the swapped comparison."""
     b = ReferenceArm([r for r in rows if r["arm"] == baseline])
     m = ReferenceArm([r for r in rows if r["arm"] == method])
     floor(b, m)
     level = 1 - alpha / 2
-    return float(np.exp(lower_end(b, m, WINDOWS[window], level))), float(np.exp(-lower_end(m, b, WINDOWS[window], level)))
+    return float(np.exp(lower_end(b, m, WINDOWS[window], level))), float(
+        np.exp(-lower_end(m, b, WINDOWS[window], level))
+    )

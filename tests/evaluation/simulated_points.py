@@ -41,17 +41,29 @@ def lifted(curve: Curve, factor: float) -> Curve:
 
 
 def overtrained(curve: Curve, drop: float, longest: float) -> Curve:
-    """The curve, with `drop` more error at the longest duration."""
-    return lambda t: curve(np.asarray(t)) + drop * (np.asarray(t) > longest * 0.75)
+    """The curve up to half of the longest time; from there quality falls, by `drop` in all (0: stays)."""
+
+    def error(t: np.ndarray) -> np.ndarray:
+        t = np.asarray(t, dtype=float)
+        peak = curve(np.array([longest / 2.0]))[0]
+        return np.where(t > 0.75 * longest, peak + drop, curve(np.minimum(t, longest / 2.0)))
+
+    return error
 
 
-def crossing(curve: Curve, early: float, late: float, times: np.ndarray) -> Curve:
-    """A method whose log speed-up goes linearly in log time from log(early) to log(late)."""
-    first, last = np.log(times[0]), np.log(times[-1])
+def crossing(
+    curve: Curve, early: float, late: float, times: np.ndarray, *, start: float = 0.0, stop: float = 1.0
+) -> Curve:
+    """A method whose log speed-up goes linearly in log time from log(early) to log(late).
+
+    start, stop: parts of the log range of `times` between which it changes; constant before and after.
+    """
+    span = np.log(times[-1] / times[0])
+    first, last = np.log(times[0]) + start * span, np.log(times[0]) + stop * span
 
     def method(t: np.ndarray) -> np.ndarray:
         # The speed-up belongs to the baseline's time, so the inverse map is tabulated and interpolated.
-        clock = np.linspace(first - 1.0, last + 1.0, 4001)
+        clock = np.linspace(np.log(times[0]) - 1.0, np.log(times[-1]) + 1.0, 4001)
         part = np.clip((clock - first) / (last - first), 0.0, 1.0)
         own = clock - (np.log(early) + part * (np.log(late) - np.log(early)))
         return curve(np.exp(np.interp(np.log(t), own, clock)))
@@ -122,12 +134,21 @@ def two_arms(
     """Points of a baseline "a" and a method "b" with equal durations and fresh seeds everywhere."""
     times = durations(k)
     rows = arm_points("a", base, times, n, sd, rng, noise=noise)
-    return rows + arm_points("b", method, times, n, sd if method_sd is None else method_sd, rng, noise=noise,
-                             first_seed=1000)
+    return rows + arm_points(
+        "b", method, times, n, sd if method_sd is None else method_sd, rng, noise=noise, first_seed=1000
+    )
 
 
 def correlated(
-    base: Curve, method: Curve, rng: np.random.Generator, *, n: int, rho: float, mode: str, k: int = 5, sd: float = 0.004
+    base: Curve,
+    method: Curve,
+    rng: np.random.Generator,
+    *,
+    n: int,
+    rho: float,
+    mode: str,
+    k: int = 5,
+    sd: float = 0.004,
 ) -> list[dict[str, Any]]:
     """Points whose noise is shared: mode "pairs" (per duration), "arm" (over durations) or "all"."""
     times = durations(k)
@@ -143,5 +164,13 @@ def correlated(
             for i in range(n):
                 seed = {"pairs": j * n + i, "arm": 100 * a + i, "all": i}[mode]
                 quality = 1.0 - float(curve(np.array([t]))[0]) + sd * draws[a, j, i]
-                rows.append({"arm": name, "duration": str(j), "seed": seed, "seconds": float(t), "quality": float(quality)})
+                rows.append(
+                    {
+                        "arm": name,
+                        "duration": str(j),
+                        "seed": seed,
+                        "seconds": float(t),
+                        "quality": float(quality),
+                    }
+                )
     return rows

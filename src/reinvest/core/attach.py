@@ -72,7 +72,7 @@ class Attachment:
         total = self.duration.steps(steps_per_epoch)
         if total < 1:
             raise InvalidValue(f"a run has at least one step, got duration {duration!r} and {steps_per_epoch} steps per epoch; train longer")
-        self.examples = find_ids(data)[1]
+        indexed, self.examples = find_ids(data)
         self.compiled = is_compiled(model)
         rank, size = ranks()
         self.nodes, node_count = _nodes(chain.virtual_nodes, rank, size)
@@ -81,6 +81,7 @@ class Attachment:
         )
         self.clock = StepClock(cuda=self.context.device.type == "cuda")
         self.recorder = current_recorder.get()
+        self.observing = self.recorder is not None and indexed and self.recorder.observing
         self.calls = {"batches": 0, "loss": 0, "step": 0, "averaged": 0}
         gradients = chain._by_phase["gradients"]
         self.twice = tuple(m for m in gradients if m.needs_closure)
@@ -96,7 +97,7 @@ class Attachment:
         self.frozen = False
         self.kind: Any = None
         self.fused = (
-            criterion is cross_entropy and self.recorder is None and chain.reduction == "example" and not chain._by_phase["losses"]
+            criterion is cross_entropy and not self.observing and chain.reduction == "example" and not chain._by_phase["losses"]
         )
         self.generator: tuple[Tensor, Tensor | None] | None = None
         self.token_weights: Tensor | None = None

@@ -17,7 +17,7 @@ from .batch import Batch, find_ids, unpack
 from .criterion import cross_entropy
 from .duration import Duration
 from .errors import Conflict, InvalidValue, LoopError
-from .method import Method, overrides
+from .method import Context, Method, overrides
 from .nodes import split_rows, through_nodes
 
 NO_CLASS = -(2**31)
@@ -211,7 +211,7 @@ class Methods:
             with contextlib.suppress(IndexError):
                 return F.cross_entropy(output, target, ignore_index=NO_CLASS)
         losses = now.criterion_losses(output, target, original)
-        if now.recorder is not None and not now.frozen:
+        if now.observing and not now.frozen:
             raw = losses if target is original and now.criterion is cross_entropy else None
             now.record(raw, output, original)
         for method in by_phase["losses"]:
@@ -286,6 +286,22 @@ class Methods:
         now.load_state_dict(state)
         for method, own in zip(self.members, state["methods"], strict=True):
             method.load_state_dict(own)
+
+    @property
+    def context(self) -> Context:
+        """Step, epoch, progress and the rest, as the methods see them (read it, leave writing to the chain)."""
+        return self._attached("context").context
+
+    @property
+    def next_batch(self) -> tuple[int, int]:
+        """(epoch, batch) where the next call of `batches` begins: (e, 0), or after a resume the middle of an epoch."""
+        now = self._attached("next_batch")
+        return (now.context.epoch, now.batch_in_epoch) if now.resumed else (now.context.epoch + 1, 0)
+
+    @property
+    def needs_closure(self) -> bool:
+        """Whether `step` needs a closure, because a method evaluates every batch twice."""
+        return any(m.needs_closure for m in self.members)
 
     @property
     def clock(self) -> dict[str, Any]:

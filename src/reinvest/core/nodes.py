@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -52,9 +52,9 @@ def join(batches: list[Batch]) -> Batch:
 
 
 def _leaves(box: Any) -> list[Any]:
-    found: list[Any] = []
-    _map(box, lambda v: found.append(v) or v)
-    return found
+    if isinstance(box, Mapping):
+        return list(box.values())
+    return [box] if isinstance(box, Tensor) else list(box)
 
 
 def through_nodes(batch: Batch, nodes: tuple[int, ...], prepare: Callable[[Batch, int], Batch]) -> Batch:

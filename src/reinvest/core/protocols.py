@@ -49,6 +49,11 @@ class Task(Protocol):
 class Recorder(Protocol):
     """Receives what a chain sees. The chain finds it in `current_recorder`, so own loops need no extra argument."""
 
+    @property
+    def observing(self) -> bool:
+        """Whether `observe` keeps anything; if not, the chain does not call it."""
+        ...
+
     def begin(self, about: dict[str, Any]) -> None:
         """Training starts: duration, total_steps, steps_per_epoch, epochs, examples, methods, seed (plain values)."""
         ...
@@ -74,3 +79,6 @@ class Recorder(Protocol):
 
 current_recorder: ContextVar[Recorder | None] = ContextVar("current_recorder", default=None)
 """The run being recorded in this context; `store.record(...)` and `train` set it, `Methods.attach` reads it."""
+
+IDENTITY_VARIABLE = "REINVEST_IDENTITY"
+"""Environment variable through which a comparison tells a command or callable which run it is expected to record."""

@@ -60,13 +60,20 @@ class Arm:
 
 
 def build_arm(
-    name: str, points: Sequence[Point], scale: Scale, *, test_examples: int | None = None, clusters: str = "trunk"
+    name: str,
+    points: Sequence[Point],
+    scale: Scale,
+    *,
+    test_examples: int | None = None,
+    clusters: str = "trunk",
 ) -> Arm:
     """Cells of one arm from its finished points (all finite, seconds > 0, mean errors > 0 after continuity).
 
     clusters: "study", or "trunk" for the trunk where a point has one and the seed elsewhere.
     """
-    groups = sorted(by_duration(points).values(), key=lambda g: float(np.mean(np.log([p.seconds for p in g]))))
+    groups = sorted(
+        by_duration(points).values(), key=lambda g: float(np.mean(np.log([p.seconds for p in g])))
+    )
     times = [np.log([p.seconds for p in g]) for g in groups]
     qualities = [np.array([p.quality for p in g]) for g in groups]
     x = np.array([t.mean() for t in times])
@@ -76,7 +83,8 @@ def build_arm(
     slope = np.maximum(0.0, pchip_slopes(x, y)) if len(x) > 1 else np.zeros(1)
     # A run that was slower than its cell may be better for that reason alone; the slope says by how much.
     deviations = tuple(
-        -_centred(e) / m - b * (t - t.mean()) for e, m, b, t in zip(errors, mean_error, slope, times, strict=True)
+        -_centred(e) / m - b * (t - t.mean())
+        for e, m, b, t in zip(errors, mean_error, slope, times, strict=True)
     )
     n = np.array([len(g) for g in groups], dtype=np.float64)
     freedom = np.maximum(n - 1.0, 1.0)

@@ -32,7 +32,9 @@ class Spread:
     mode: str
     correlation: float
 
-    def standard_error(self, g: Array, extra: Array | None = None, extra_freedom: float = np.inf) -> tuple[Array, Array]:
+    def standard_error(
+        self, g: Array, extra: Array | None = None, extra_freedom: float = np.inf
+    ) -> tuple[Array, Array]:
         """Standard error and Welch-Satterthwaite degrees of freedom of contrasts g of the cell means.
 
         g: [..., K]; extra: [...] a further variance with its own degrees of freedom. Returns two arrays [...].
@@ -70,7 +72,11 @@ def spread_of(arms: Sequence[Arm], variances: Sequence[Array], *, paired: bool) 
     variances: per arm [K] floored cell variances, used for the independent cells; paired: cells of both arms
     that share a seed are dependent (declared before the runs, `pairing_fault` found nothing).
     """
-    keys = [tuple(key if paired else f"{a} {key}" for key in cell) for a, arm in enumerate(arms) for cell in arm.clusters]
+    keys = [
+        tuple(key if paired else f"{a} {key}" for key in cell)
+        for a, arm in enumerate(arms)
+        for cell in arm.clusters
+    ]
     deviations = [d for arm in arms for d in arm.deviations]
     n = np.concatenate([arm.n for arm in arms])
     variance = np.concatenate(list(variances)) / n
@@ -166,9 +172,19 @@ def _mode(blocks: Sequence[Array], arms: Sequence[Arm], paired: bool) -> str:
     if not blocks:
         return "independent seeds"
     first = len(arms[0].x)
-    over_durations = any(max((b[:first] != 0).any(1).sum(), (b[first:] != 0).any(1).sum()) > 1 for b in blocks)
+    over_durations = any(
+        max((b[:first] != 0).any(1).sum(), (b[first:] != 0).any(1).sum()) > 1 for b in blocks
+    )
     across = paired and any((b[:first] != 0).any() and (b[first:] != 0).any() for b in blocks)
     if across:
-        return "one block in all: seeds shared by both arms and over durations" if over_durations else "pairs by duration"
-    what = "trunks or studies" if any(not k.startswith("seed") for arm in arms for c in arm.clusters for k in c) else "seeds"
+        return (
+            "one block in all: seeds shared by both arms and over durations"
+            if over_durations
+            else "pairs by duration"
+        )
+    what = (
+        "trunks or studies"
+        if any(not k.startswith("seed") for arm in arms for c in arm.clusters for k in c)
+        else "seeds"
+    )
     return f"one block per arm: {what} repeated inside an arm"

@@ -38,7 +38,8 @@ class Evidence:
 
     shifts: [S] increasing, holds 0 at index `zero`; estimate, forward, against: [S, W] contrasts on the fitted
     scale; forward_se, forward_df, against_se, against_df: [S, W]; rate: [S, W] derivative of the forward contrast
-    by the shift; timing: [S, W] the part of the forward variance that is the timing block's.
+    by the shift; timing: [S, W] the part of the forward variance that is the timing block's; overlap: common range
+    of log seconds at equal time.
     """
 
     shifts: Array
@@ -52,11 +53,14 @@ class Evidence:
     against_df: Array
     rate: Array
     timing: Array
+    overlap: tuple[float, float]
 
     def bounds(self, window: int, level: float) -> tuple[float, float]:
         """Lower and upper end (logs) of one window's interval; level: probability of Student's quantile."""
         t_for = _ratio(self.forward[:, window], self.forward_se[:, window], self.forward_df[:, window], level)
-        t_against = _ratio(self.against[:, window], self.against_se[:, window], self.against_df[:, window], level)
+        t_against = _ratio(
+            self.against[:, window], self.against_se[:, window], self.against_df[:, window], level
+        )
         return scan_interval(self.shifts, self.zero, t_for, t_against)
 
     def speedup(self, window: int) -> float:
@@ -123,6 +127,7 @@ def contrast(
         against_df=against_df,
         rate=rate,
         timing=part,
+        overlap=(float(x[zero, 0]), float(x[zero, -1])),
     )
 
 
@@ -166,7 +171,7 @@ def _ratio(c: Array, se: Array, df: Array, level: float) -> Array:
     """Contrasts in units of their critical value; a contrast without any error decides by its sign."""
     from scipy.special import stdtrit
 
-    critical = se * stdtrit(df, level)
+    critical = se * stdtrit(np.minimum(df, 1e6), level)
     sure = np.where(c == 0.0, 0.0, np.copysign(1e12, c))
     return np.where(critical > 0.0, np.clip(c / np.where(critical > 0.0, critical, 1.0), -1e12, 1e12), sure)
 

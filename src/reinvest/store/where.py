@@ -13,7 +13,7 @@ NUMBERS = ("seed", "steps", "seconds", "bytes")
 TEXTS = ("id", "identity", "name", "task", "status", "created")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge,
-}  # fmt: skip
+}
 _TERM = re.compile(r"\s*([A-Za-z_]+)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*", re.DOTALL)
 
 
@@ -23,7 +23,7 @@ def parse(expression: str) -> Callable[[Any], bool]:
     Raises UnknownName for an unknown key (listing the known), InvalidValue for what is not KEY OP VALUE.
     A run in which the value is not known satisfies no term about it.
     """
-    terms = [_term(text) for text in re.split(r"\s+and\s+", expression.strip(), flags=re.IGNORECASE)]
+    terms = [_term(text) for text in re.split(r"\s+and(?:\s+|$)", expression.strip(), flags=re.IGNORECASE)]
 
     def test(run: Any) -> bool:
         for key, compare, wanted in terms:
@@ -39,7 +39,7 @@ def _term(text: str) -> tuple[str, Callable[[Any, Any], bool], Any]:
     match = _TERM.fullmatch(text)
     if not match or not match[3]:
         raise InvalidValue(f"a filter is KEY=VALUE terms joined by 'and' (= != < > <= >=), got {text!r}; "
-                           "write for example 'task=digits and status=interrupted'")  # fmt: skip
+                           "write for example 'task=digits and status=interrupted'")
     key, compare, value = match[1].lower(), _COMPARE[match[2]], match[3]
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         value = value[1:-1]

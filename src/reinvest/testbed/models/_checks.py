@@ -22,7 +22,8 @@ def image_shape(model: str, input_shape: Sequence[int]) -> tuple[int, int, int]:
     shape = tuple(input_shape)
     if len(shape) != 3:
         raise InvalidValue(
-            f"{model} takes inputs of shape (channels, height, width), got {shape}; use mlp for inputs without height and width"
+            f"{model} takes inputs of shape (channels, height, width), got {shape}; "
+            "use mlp for inputs without height and width"
         )
     channels, height, width = (positive(f"each part of {model}'s input_shape", n) for n in shape)
     if min(height, width) < SMALLEST:

@@ -10,7 +10,7 @@ from ._checks import image_shape, positive
 
 
 def conv_bn_relu(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
-    """3x3 convolution without bias, batch norm, ReLU: [B, inputs, H, W] -> [B, outputs, ceil(H/stride), ceil(W/stride)]."""
+    """3x3 convolution without bias, batch norm, ReLU; height and width are divided by `stride`, rounded up."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
     )
@@ -36,6 +36,9 @@ class ConvNet(nn.Module):
 
 
 def convnet(*, input_shape: Sequence[int], classes: int, width: int = 16) -> ConvNet:
-    """A small conv net, 14,458 parameters for 8x8 digits at width 16; raises InvalidValue for unusable shapes or widths."""
+    """A small conv net, 14,458 parameters for digits at width 16; `width` is the channels of its first layer.
+
+    Raises InvalidValue for inputs that are not pictures of at least 4 x 4, and for sizes below 1.
+    """
     channels, _, _ = image_shape("convnet", input_shape)
     return ConvNet(channels, positive("classes", classes), width=positive("width", width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -19,17 +20,18 @@ class MLP(nn.Module):
         self.inputs = inputs
         sizes = [inputs, *hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in itertools.pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, classes]. Raises InvalidValue if an example does not hold as many values as the model was built for."""
+        """Logits [B, classes]. Raises InvalidValue for examples of another number of values than it was built for."""
         flat = x.flatten(1)
         if flat.shape[1] != self.inputs:
             raise InvalidValue(
-                f"this mlp was built for {self.inputs} values an example, got {flat.shape[1]} (inputs {tuple(x.shape[1:])}); "
-                "with methods that change the input's size use a model with global pooling, such as convnet"
+                f"this mlp was built for {self.inputs} values an example, got {flat.shape[1]} "
+                f"(inputs {tuple(x.shape[1:])}); with methods that change "
+                "the input's size use a model with global pooling, such as convnet"
             )
         logits: Tensor = self.layers(flat)
         return logits

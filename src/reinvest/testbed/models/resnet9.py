@@ -31,7 +31,7 @@ def _halve(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class ResNet9(nn.Module):
-    """Eight 3x3 convolutions (width, 2, 4 and 8 x width; residual pairs after the second and the last) and a linear layer."""
+    """Eight 3x3 convolutions (width, 2, 4 and 8 x width, pairs of them residual), global maximum, linear layer."""
 
     def __init__(self, channels: int, classes: int, *, width: int = 64, scale: float = 0.125) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Built-in tasks: `factory(**options) -> Task`, loaded by name on demand; importing this package loads nothing heavy."""
+"""Built-in tasks: `factory(**options) -> Task`, loaded by name on demand; importing this package loads no torch."""
 
 from __future__ import annotations
 

@@ -20,7 +20,9 @@ CIFAR10 = Published(
     home=_HOME,
     archive="cifar-10-binary.tar.gz",
     places=("", "cifar-10-batches-bin"),
-    files=tuple((f"{name}.bin", 10_000 * (1 + _PIXELS)) for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]),
+    files=tuple(
+        (f"{name}.bin", 10_000 * (1 + _PIXELS)) for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+    ),
     pickled=("cifar-10-batches-py", "data_batch_1", "cifar-10-python.tar.gz"),
 )
 CIFAR100 = Published(

@@ -1,4 +1,4 @@
-"""What a data set is, as numbers: a 64-bit hash of each row's label and content, and a fingerprint over data and splits."""
+"""What a data set is, as numbers: a 64-bit hash of each row (label and content), a fingerprint over data and splits."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def hashed_rows(rows: int) -> Tensor:
     return torch.arange(SAMPLED_ROWS) * rows // SAMPLED_ROWS
 
 
-def _bytes(values: Tensor) -> bytes:
+def _bytes(values: Tensor) -> memoryview:
     raw = values.detach().cpu().contiguous()
     if sys.byteorder == "big":
         raw = torch.from_numpy(raw.numpy().byteswap())
-    return raw.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return raw.reshape(-1).view(torch.uint8).numpy().data
 
 
 def row_hash(x: Tensor, y: Tensor) -> int:
-    """64-bit hash of one row, in the range of int64: type and shape of `x`, label `y` as int64, then the values of `x`."""
+    """64-bit hash of one row, as an int64: type and shape of `x`, then label `y` as int64, then the values of `x`."""
     head = hashlib.blake2b(f"{x.dtype} {tuple(x.shape)}".encode(), digest_size=8)
     head.update(_bytes(y.to(torch.int64)))
     head.update(_bytes(x))
@@ -41,7 +41,7 @@ def row_hash(x: Tensor, y: Tensor) -> int:
 def row_hashes(x: Tensor, y: Tensor) -> Tensor:
     """`row_hash` of every row of x [B, ...] and y [B]: int64 [B]."""
     head = hashlib.blake2b(f"{x.dtype} {tuple(x.shape[1:])}".encode(), digest_size=8)
-    rows, labels = memoryview(_bytes(x)), memoryview(_bytes(y.to(torch.int64)))
+    rows, labels = _bytes(x), _bytes(y.to(torch.int64))
     width = len(rows) // max(len(y), 1)
     found = []
     for i in range(len(y)):
@@ -72,5 +72,7 @@ def fingerprint(rows: int, classes: int, hashes: Iterable[Tensor] | str, splits:
 def stated(word: object) -> str:
     """A user's own fingerprint of the content. Raises InvalidValue unless it is text that is not empty."""
     if not isinstance(word, str) or not word.strip():
-        raise InvalidValue(f"fingerprint is text that changes when the data does, got {word!r}; pass a version such as 'birds-2024-05'")
+        raise InvalidValue(
+            f"fingerprint is text that changes when the data does, got {word!r}; pass a version such as 'birds-2024-05'"
+        )
     return word

@@ -9,11 +9,11 @@ from .splits import by_fraction, subset
 from .task import Task
 
 # Of the training pixels, in units of 0..1 for 0..255 (the pixels are 0..16).
-MEAN, STD = 0.019170, 0.023635
+MEAN, STD = 0.019147, 0.023605
 
 
 def digits(*, augment: str | None = None, pad: int = 1, train_examples: int | None = None) -> Task:
-    """1,797 pictures [1, 8, 8] in 10 classes, split 60/20/20 into 1,078 / 360 / 359; ids are scikit-learn's row numbers.
+    """1,797 pictures [1, 8, 8] in 10 classes, split 60/20/20 into 1,078 / 360 / 359; ids are its row numbers.
 
     augment: "crop-flip" shifts by up to `pad` pixels and mirrors (mirroring harms digits; off by default).
     train_examples: keep only the first so many of the training split.

@@ -30,6 +30,7 @@ class Published:
     title: str
     home: str
     archive: str
+    """The file to download and unpack; empty if the files are published one by one."""
     places: tuple[str, ...]
     files: tuple[tuple[str, int], ...]
     """(name, size in bytes) in the order in which they are read."""
@@ -38,20 +39,22 @@ class Published:
 
 
 def _folder(folder: str | os.PathLike[str] | None) -> Path:
+    if folder is not None and (not isinstance(folder, str | os.PathLike) or not os.fspath(folder)):
+        raise InvalidValue(f"folder is the path of a folder, got {folder!r}; pass it as text or leave it out")
     return Path(folder if folder is not None else os.environ.get(VARIABLE) or "data").expanduser().absolute()
 
 
 def _present(place: Path, name: str) -> Path | None:
     """The file, or its gzip, in `place`."""
-    return next((p for p in (place / name, place / f"{name}.gz") if p.is_file()), None)
+    return next((p for p in (place / name, place / f"{name}.gz") if os.path.isfile(p)), None)
 
 
 def _hint(data: Published, places: Sequence[Path]) -> str:
     for place in [places[0].parent, *places]:
         for name in data.pickled:
-            if (place / name).exists():
-                return f"; {place / name} belongs to the Python edition, which is pickled and therefore never opened here"
-        if (place / data.archive).is_file():
+            if os.path.exists(place / name):
+                return f"; {place / name} is of the Python edition, which is pickled and so is never opened here"
+        if data.archive and os.path.isfile(place / data.archive):
             return f"; unpack {place / data.archive} there"
     return ""
 
@@ -70,10 +73,16 @@ def locate(data: Published, folder: str | os.PathLike[str] | None) -> list[Path]
     if len(complete) == len(names):
         return complete
     missing = [name for name, path in zip(names, best, strict=True) if path is None]
-    where = str(root) if root.is_dir() else f"{root} (no such folder)"
+    where = str(root) if os.path.isdir(root) else f"{root} (no such folder)"
+    get = (
+        f"get {data.archive} from {data.home}, unpack it"
+        if data.archive
+        else f"get them, gzipped or not, from {data.home}"
+    )
     raise DataError(
-        f"task {data.name!r} reads {', '.join(missing)} of the {data.title}, not found in {where} or its {data.places[-1]}{_hint(data, places)}; "
-        f"get {data.archive} from {data.home}, unpack it and name the folder that holds it with folder=... or {VARIABLE}"
+        f"task {data.name!r} reads {', '.join(missing)} of the {data.title}, not found in {where} "
+        f"or its {data.places[-1]}{_hint(data, places)}; {get} and name the folder that holds the files "
+        f"with folder=... or {VARIABLE}"
     )
 
 
@@ -88,7 +97,9 @@ def _content(path: Path, size: int) -> Bytes:
             return _sized(np.empty(0, np.uint8), size, path, "", path.stat().st_size)
         return _sized(np.fromfile(path, np.uint8), size, path, "")
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"data files must be readable, got {path}: {error}; check its permissions or get the file again") from error
+        raise DataError(
+            f"data files must be readable, got {path}: {error}; check its permissions or get the file again"
+        ) from error
 
 
 def _sized(values: Bytes, size: int, path: Path, more: str, actual: int | None = None) -> Bytes:
@@ -107,37 +118,38 @@ def read(data: Published, folder: str | os.PathLike[str] | None = None, checksum
     a checksum that is no sha256.
     """
     if checksum is not None and (not isinstance(checksum, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", checksum)):
-        raise InvalidValue(f"checksum is a sha256 of 64 hex digits, got {checksum!r}; leave it out or pass the whole digest")
+        raise InvalidValue(f"checksum is a sha256 of 64 hex digits, got {checksum!r}; leave it out or pass it all")
     paths = locate(data, folder)
     parts = [_content(path, size) for path, (_, size) in zip(paths, data.files, strict=True)]
     if checksum is not None:
         total = hashlib.sha256()
         for part in parts:
-            total.update(memoryview(part))
+            total.update(part.data)
         if total.hexdigest() != checksum.lower():
             raise DataError(
-                f"the files of {data.name!r} must have sha256 {checksum.lower()}, got {total.hexdigest()} in {paths[0].parent}; "
-                "point to the right copy or pass its checksum"
+                f"the files of {data.name!r} must have sha256 {checksum.lower()}, got {total.hexdigest()} "
+                f"in {paths[0].parent}; point to the right copy or pass its checksum"
             )
     return parts
 
 
 def names_beside(data: Published, folder: str | os.PathLike[str] | None, name: str, count: int) -> list[str] | None:
-    """The lines of a text file beside the set's files, one class name each; None if it is absent or has another count."""
+    """The class names in a text file beside the set's files, one a line; None if it is absent or has another count."""
     path = locate(data, folder)[0].with_name(name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     lines = [line.strip() for line in path.read_text(encoding="utf8", errors="replace").splitlines() if line.strip()]
     return lines if len(lines) == count else None
 
 
 def idx(values: Bytes, shape: tuple[int, ...], name: str) -> Bytes:
-    """The array in an idx file of unsigned bytes: `values` [size] -> uint8 `shape`. Raises DataError for another header."""
+    """The array in an idx file of unsigned bytes: [size] -> uint8 `shape`. Raises DataError for another header."""
     head = 4 + 4 * len(shape)
     magic, *sizes = (int(n) for n in values[:head].view(">u4"))
     if magic != 0x800 + len(shape) or tuple(sizes) != shape:
         raise DataError(
-            f"{name} starts with magic {0x800 + len(shape):#06x} and sizes {list(shape)}, got {magic:#06x} and {sizes}; get the file again"
+            f"{name} starts with magic {0x800 + len(shape):#06x} and sizes {list(shape)}, "
+            f"got {magic:#06x} and {sizes}; get the file again"
         )
     return values[head:].reshape(shape)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from ...core.errors import InvalidValue
@@ -30,10 +31,19 @@ class EpochLoader:
     """Says that the first element of a batch is the ids."""
 
     def __init__(
-        self, source: Source, ids: Tensor, batch_size: int, *, training: bool, seed: int = 0, epoch: int = 0, start: int = 0
+        self,
+        source: Source,
+        ids: Tensor,
+        batch_size: int,
+        *,
+        training: bool,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
     ) -> None:
         rows = len(ids)
-        _whole("batch_size", batch_size, 1, rows if training else None, f"the split has {rows} examples: choose a size it can fill")
+        most = rows if training else None
+        _whole("batch_size", batch_size, 1, most, f"choose a size that the {rows} examples of the split can fill")
         self._length = rows // batch_size if training else -(-rows // batch_size)
         self._start = _whole("start", start, 0, self._length, "start at a batch of this epoch")
         self._epoch = _whole("epoch", epoch, 0, None, "count epochs from 0")
@@ -42,7 +52,7 @@ class EpochLoader:
         """Largest id of the task, over all splits, plus 1."""
         if training:
             ids = ids[stream(seed, "order", epoch).permutation(rows)][: self._length * batch_size]
-        self._batches = ids.to(source.device).split(batch_size)
+        self._batches = torch.split(ids.to(source.device), batch_size)
 
     def __len__(self) -> int:
         """Batches of the whole epoch."""

@@ -23,7 +23,7 @@ PUBLISHED = Published(
     name="mnist",
     title="MNIST idx files",
     home="the data set's home page (yann.lecun.com/exdb/mnist) or one of its mirrors",
-    archive="train-images-idx3-ubyte.gz and the three files beside it",
+    archive="",
     places=("", "mnist", "MNIST/raw"),
     files=tuple((name, 4 + 4 * len(shape) + int(np.prod(shape))) for name, shape in _SHAPES.items()),
 )

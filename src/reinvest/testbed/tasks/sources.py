@@ -19,6 +19,7 @@ from ...core.streams import key
 from . import content, views
 
 Collate = Callable[[list[Any]], Any]
+Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 class Source(Protocol):
@@ -28,7 +29,7 @@ class Source(Protocol):
     input_shape: tuple[int, ...]
     device: torch.device
 
-    def read(self, batches: Sequence[Tensor], *, seed: int, epoch: int, training: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def read(self, batches: Sequence[Tensor], *, seed: int, epoch: int, training: bool) -> Batches:
         """(x, y) of each batch of ids [B]; `training` turns random views on."""
         ...
 
@@ -51,24 +52,30 @@ class TensorSource:
         self._views = views.windows(x, pad) if augment else None
         self._x = x if self._views is None else self._views[:, pad, pad]
 
+    def _plain(self, ids: Tensor) -> Tensor:
+        if self._views is None:
+            return self._x.index_select(0, ids)
+        middle = torch.full_like(ids, self._pad)
+        return views.crops(self._views, ids, middle, middle)
+
     def _normalised(self, x: Tensor) -> Tensor:
         return x.to(torch.float32).sub_(self._shift).mul_(self._factor)
 
-    def read(self, batches: Sequence[Tensor], *, seed: int, epoch: int, training: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def read(self, batches: Sequence[Tensor], *, seed: int, epoch: int, training: bool) -> Batches:
         """(x float32 [B, ...], y int64 [B]) of each batch of ids."""
         if self._views is None or not training or not batches:
             for ids in batches:
-                yield self._normalised(self._x[ids]), self._y[ids]
+                yield self._normalised(self._plain(ids)), self._y[ids]
             return
         down, right, flipped = views.draw_views(seed, epoch, torch.cat(list(batches)), self._pad)
         sizes = [len(ids) for ids in batches]
-        drawn = zip(batches, down.split(sizes), right.split(sizes), flipped.split(sizes), strict=True)
+        drawn = zip(batches, *(torch.split(part, sizes) for part in (down, right, flipped)), strict=True)
         for ids, *view in drawn:
             yield self._normalised(views.crop_flip(self._views, ids, *view)), self._y[ids]
 
     def hashes(self, ids: Tensor) -> Tensor:
         """64-bit hashes of rows `ids` [B]: int64 [B]."""
-        return content.row_hashes(self._x[ids], self._y[ids])
+        return content.row_hashes(self._plain(ids), self._y[ids])
 
     def to(self, device: torch.device) -> TensorSource:
         """The same rows on another device."""
@@ -114,7 +121,8 @@ class _Items(Dataset[Any]):
         item = self._parts[part][row - (self._ends[part - 1] if part else 0)]
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise InvalidValue(
-                f"Task.from_datasets needs items (x, y), got {type(item).__name__} for row {row}; wrap the data set so that it returns two things"
+                f"Task.from_datasets needs items (x, y), got {type(item).__name__} for row {row}; "
+                "wrap the data set so that it returns two things"
             )
         return item[0], item[1]
 
@@ -161,7 +169,7 @@ class DatasetSource:
             )
         )
 
-    def read(self, batches: Sequence[Tensor], *, seed: int, epoch: int, training: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def read(self, batches: Sequence[Tensor], *, seed: int, epoch: int, training: bool) -> Batches:
         """(x, y int64 [B]) of each batch of ids; x as collated, floating point as float32."""
         draws = (seed, epoch) if training else (0, 0)
         for x, y in self._load(batches, *draws, self._collate):
@@ -169,13 +177,13 @@ class DatasetSource:
 
     def hashes(self, ids: Tensor) -> Tensor:
         """64-bit hashes of rows `ids` [B], with random transforms drawn for seed 0 and epoch 0: int64 [B]."""
-        found = [h for h, _ in self._load(ids.split(256), 0, 0, _hashes_and_labels)]
+        found = [h for h, _ in self._load(torch.split(ids, 256), 0, 0, _hashes_and_labels)]
         return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
 
     def checked_hashes(self, ids: Tensor, classes: int) -> Tensor:
         """`hashes(ids)`, looking at the labels too. Raises DataError for one outside 0..classes-1."""
         found = []
-        for hashes, labels in self._load(ids.split(256), 0, 0, _hashes_and_labels):
+        for hashes, labels in self._load(torch.split(ids, 256), 0, 0, _hashes_and_labels):
             check_labels(labels, classes)
             found.append(hashes)
         return torch.cat(found)
@@ -190,5 +198,6 @@ def check_labels(labels: Tensor, classes: int) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise DataError(
-            f"labels are whole numbers from 0 to classes - 1 = {classes - 1}, got {low}..{high}; renumber them or pass the right classes"
+            f"labels are whole numbers from 0 to classes - 1 = {classes - 1}, got {low}..{high}; "
+            "renumber them or pass the right classes"
         )

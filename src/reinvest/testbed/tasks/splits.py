@@ -54,7 +54,9 @@ def subset(splits: Mapping[str, Tensor], train_examples: int | None) -> dict[str
         return dict(splits)
     most = len(splits["train"])
     if not isinstance(train_examples, int) or isinstance(train_examples, bool) or not 1 <= train_examples <= most:
-        raise InvalidValue(f"train_examples is a whole number from 1 to {most}, got {train_examples!r}; pass one in that range")
+        raise InvalidValue(
+            f"train_examples is a whole number from 1 to {most}, got {train_examples!r}; pass such a number"
+        )
     return {**splits, "train": splits["train"][:train_examples]}
 
 
@@ -75,10 +77,10 @@ def checked(splits: Mapping[str, Sequence[int] | Tensor], rows: int) -> dict[str
             f"split ids are row numbers from 0 to {rows - 1}, got {int(everything.min())}..{int(everything.max())}; "
             "give ids in that range"
         )
-    if len(everything.unique()) != len(everything):
-        values, counts = everything.unique(return_counts=True)
+    counts = torch.bincount(everything)
+    if int(counts.max()) > 1:
         raise InvalidValue(
-            f"an example is in one split only, got id {int(values[counts > 1][0])} more than once; make the splits disjoint"
+            f"an example is in one split only, got id {int(counts.argmax())} more than once; make the splits disjoint"
         )
     return found
 

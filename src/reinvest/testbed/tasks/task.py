@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from ...core.criterion import cross_entropy
 from ...core.errors import InvalidValue, unknown
 from . import content, views
 from .loader import EpochLoader
@@ -38,13 +38,18 @@ class Task:
         class_names: Sequence[str] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
-            raise InvalidValue(f"a task's name is text that is not empty, got {name!r}; give it a name, its splits are keyed by it")
+            raise InvalidValue(
+                f"a task's name is text that is not empty, got {name!r}; give it one, its splits are keyed by it"
+            )
         if metric != "accuracy" and type(self).score is Task.score:
             raise InvalidValue(
-                f"Task measures 'accuracy', got metric {metric!r}; for another metric override score(output, target) in a subclass of Task"
+                f"Task measures 'accuracy', got metric {metric!r}; "
+                "for another metric override score(output, target) in a subclass of Task"
             )
         if class_names is not None and len(class_names) != classes:
-            raise InvalidValue(f"class_names has one name a class ({classes}), got {len(class_names)}; give all of them or none")
+            raise InvalidValue(
+                f"class_names has one name a class ({classes}), got {len(class_names)}; give all or none"
+            )
         self.name, self.metric, self.classes, self.fingerprint = name, metric, classes, fingerprint
         self.class_names = None if class_names is None else tuple(class_names)
         self.splits = dict(splits)
@@ -82,17 +87,17 @@ class Task:
         """
         _check_tensors(x, y)
         crop = _check_augment(augment, pad, x)
-        x = x if x.dtype == torch.uint8 else x.to(torch.float32)
+        x = x.detach() if x.dtype == torch.uint8 else x.detach().to(torch.float32)
         count = _check_classes(int(y.max()) + 1 if classes is None else classes)
         check_labels(y, count)
         parts = by_fraction(name, len(y)) if splits is None else checked(splits, len(y))
         if fingerprint is None:
             rows = content.hashed_rows(len(y))
-            mark = content.fingerprint(len(y), count, [content.row_hashes(x[i], y[i]) for i in rows.split(10_000)], parts)
+            hashes = [content.row_hashes(x[i], y[i]) for i in torch.split(rows, 10_000)]
+            mark = content.fingerprint(len(y), count, hashes, parts)
         else:
             mark = content.fingerprint(len(y), count, content.stated(fingerprint), parts)
-        channels = x.shape[1]
-        scale = views.scaling(x.dtype, channels, x.dim(), _per_channel("mean", mean, channels), _per_channel("std", std, channels))
+        scale = views.scaling(x, _per_channel("mean", mean, x.shape[1]), _per_channel("std", std, x.shape[1]))
         source = TensorSource(x, y, shift=scale[0], factor=scale[1], augment=crop, pad=pad)
         return cls(name, source, splits=parts, classes=count, fingerprint=mark, metric=metric, class_names=class_names)
 
@@ -124,15 +129,15 @@ class Task:
         for split, data in parts.items():
             if not hasattr(data, "__getitem__") or not hasattr(data, "__len__") or len(data) == 0:
                 raise InvalidValue(
-                    f"each split is a data set with len() of at least 1 and [i], got {type(data).__name__} for {split!r}; "
-                    "pass a map-style data set"
+                    f"each split is a data set with len() of at least 1 and [i], "
+                    f"got {type(data).__name__} for {split!r}; pass a map-style data set"
                 )
         if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
             raise InvalidValue(f"workers is a whole number of at least 0, got {workers!r}; pass a number of processes")
         count = _check_classes(classes)
         source = DatasetSource(list(parts.values()), workers=workers, collate=collate)
-        ids = torch.arange(source.rows).split([len(data) for data in parts.values()])
-        splits = dict(zip(SPLITS, ids, strict=True))
+        ids = torch.arange(source.rows)
+        splits = dict(zip(SPLITS, torch.split(ids, [len(data) for data in parts.values()]), strict=True))
         if fingerprint is None:
             hashes = source.checked_hashes(content.hashed_rows(source.rows), count)
             mark = content.fingerprint(source.rows, count, [hashes], splits)
@@ -141,7 +146,7 @@ class Task:
         return cls(name, source, splits=splits, classes=count, fingerprint=mark, metric=metric)
 
     def loader(self, split: str, batch_size: int, *, seed: int = 0, epoch: int = 0, start: int = 0) -> EpochLoader:
-        """One epoch of "train" (order and views drawn from seed and epoch), "validation" or "test" (fixed), from batch `start`.
+        """One epoch from batch `start` on: "train" (drawn from seed and epoch), "validation" or "test" (fixed order).
 
         Raises UnknownName for another split, InvalidValue for a size, epoch or start out of range.
         """
@@ -152,16 +157,15 @@ class Task:
             self._source, self.splits[split], batch_size, training=training, seed=seed, epoch=epoch, start=start
         )
 
-    def criterion(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy [B] of logits [B, classes] against labels int64 [B] or probabilities [B, classes]."""
-        return F.cross_entropy(output, target, reduction="none")
+    # The chain's own default, and the same object, so that the chain knows it and takes its short cut.
+    criterion = staticmethod(cross_entropy)
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """1 where the largest logit of [B, classes] is the label [B], else 0: float32 [B]."""
         return (output.argmax(1) == target).to(torch.float32)
 
     def hashes(self, ids: Tensor) -> Tensor:
-        """64-bit hashes of label and content of examples `ids` [B]: int64 [B], to see data that grew or was re-ordered."""
+        """64-bit hashes of label and content of examples `ids` [B]: int64 [B]; altered rows show."""
         return self._source.hashes(ids.to(self._source.device))
 
     def to(self, device: torch.device | str) -> Self:
@@ -177,15 +181,18 @@ class Task:
 def _check_tensors(x: Tensor, y: Tensor) -> None:
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         raise InvalidValue(
-            f"Task.from_tensors takes tensors, got {type(x).__name__} and {type(y).__name__}; convert with torch.as_tensor"
+            f"Task.from_tensors takes tensors, got {type(x).__name__} and {type(y).__name__}; "
+            "convert with torch.as_tensor"
         )
     if x.dim() not in (2, 4) or not (x.dtype == torch.uint8 or x.is_floating_point()):
         raise InvalidValue(
-            f"x is uint8 or floating point of shape [N, C, H, W] or [N, F], got {x.dtype} {list(x.shape)}; reshape or convert it"
+            f"x is uint8 or floating point of shape [N, C, H, W] or [N, F], "
+            f"got {x.dtype} {list(x.shape)}; reshape or convert it"
         )
     if y.dtype != torch.int64 or y.dim() != 1 or len(y) != len(x) or len(y) == 0:
         raise InvalidValue(
-            f"y is int64 of shape [N] with one label a row of x (N = {len(x)}, at least 1), got {y.dtype} {list(y.shape)}; convert it"
+            f"y is int64 of shape [N] with one label a row of x (N = {len(x)}, at least 1), "
+            f"got {y.dtype} {list(y.shape)}; convert it"
         )
 
 
@@ -193,7 +200,7 @@ def _check_augment(augment: str | None, pad: int, x: Tensor) -> bool:
     if augment not in (None, "crop-flip"):
         raise unknown("augmentation", augment, ["crop-flip"])
     if augment is not None and x.dim() != 4:
-        raise InvalidValue(f"crop-flip needs pictures [N, C, H, W], got {list(x.shape)}; leave augment out for features")
+        raise InvalidValue(f"crop-flip needs pictures [N, C, H, W], got {list(x.shape)}; leave augment out")
     if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad <= 64:
         raise InvalidValue(f"pad is a whole number of pixels from 0 to 64, got {pad!r}; pass one in that range")
     return augment is not None
@@ -212,5 +219,7 @@ def _per_channel(what: str, values: Sequence[float] | float | None, channels: in
     right = len(found) in (1, channels) and bool(found.isfinite().all()) and (what == "mean" or bool((found > 0).all()))
     if not right:
         rule = "finite numbers" if what == "mean" else "numbers above 0"
-        raise InvalidValue(f"{what} is one or {channels} {rule} (one a channel), got {values!r}; pass as many as there are channels")
+        raise InvalidValue(
+            f"{what} is one or {channels} {rule} (one a channel), got {values!r}; pass as many as there are channels"
+        )
     return found

@@ -33,21 +33,31 @@ def windows(x: Tensor, pad: int) -> Tensor:
 
 def crop_flip(views: Tensor, rows: Tensor, down: Tensor, right: Tensor, flipped: Tensor) -> Tensor:
     """The chosen crop of each row, half of them mirrored: [B, C, H, W], a copy of the set's own type."""
-    x = views[rows, down, right]
+    x = crops(views, rows, down, right)
     mirrored = flipped.nonzero().flatten()
-    x[mirrored] = x[mirrored].flip(-1)
-    return x
+    # Mirror those rows alone, append them, and pick each row from where it now is: whole-row copies are the fastest.
+    place = torch.arange(len(x), device=x.device)
+    place[mirrored] = torch.arange(len(x), len(x) + len(mirrored), device=x.device)
+    return torch.cat([x, x.index_select(0, mirrored).flip(-1)]).index_select(0, place)
 
 
-def scaling(dtype: torch.dtype, channels: int, dims: int, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(shift, factor) such that (float32(x) - shift) * factor is the normalised input; each broadcasts over [B, C, ...].
+def crops(views: Tensor, rows: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """The chosen crop of each row, [B, C, H, W], a copy of the set's own type."""
+    if views.device.type != "cpu":
+        return views[rows, down, right]
+    # On the host numpy copies whole lines of a picture, torch single values: twice the time.
+    return torch.from_numpy(views.numpy()[rows.numpy(), down.numpy(), right.numpy()]).contiguous()
+
+
+def scaling(x: Tensor, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(shift, factor) such that (float32(x) - shift) * factor is the input; both broadcast over x [N, C, ...].
 
     uint8 counts as 0..255 for 0..1, so mean and std are in units of 0..1; other types are in the data's own units.
     """
-    unit = 255.0 if dtype == torch.uint8 else 1.0
-    shape = (1, channels) + (1,) * (dims - 2)
-    shift = torch.zeros(1) if mean is None else mean
-    spread = torch.ones(1) if std is None else std
-    return (shift * unit).expand(channels).reshape(shape).contiguous(), (
-        1.0 / (spread * unit)
-    ).expand(channels).reshape(shape).contiguous()
+    unit = 255.0 if x.dtype == torch.uint8 else 1.0
+    channels = (1, x.shape[1]) + (1,) * (x.dim() - 2)
+    shift = torch.zeros(1) if mean is None else mean * unit
+    factor = torch.ones(1) / unit if std is None else 1.0 / (std * unit)
+    return shift.expand(x.shape[1]).reshape(channels).contiguous(), factor.expand(x.shape[1]).reshape(
+        channels
+    ).contiguous()

@@ -1,0 +1,1 @@
+"""Contracts that outsiders inherit; public through `reinvest.testing`."""

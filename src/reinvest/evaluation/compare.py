@@ -1,0 +1,269 @@
+"""`compare`: plan a study, run what the store lacks, time the arms side by side, and judge.
+
+Quality against steps comes from runs, stored or new; seconds per step come from one paired timing block.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import InvalidValue
+from ..core.hardware import comparable
+from ..core.names import resolve
+from ..core.recipe import Recipe
+from .execute import Machine, Stopped, execute, stop_workers
+from .judge import verdict
+from .outcome import Verdict
+from .plan import Job, found, plan
+from .result import build_result, write_result
+from .study import MIN_SEEDS, Arm, Study
+from .timing import Block, run_seconds, strata_of, timing_block
+
+STEPS_PER_PROBE = 12
+
+
+class Verdicts(Mapping[str, Verdict]):
+    """The outcome of a comparison: {arm: Verdict}, and `result`, every figure of it as plain values."""
+
+    def __init__(self, verdicts: Mapping[str, Verdict], result: dict[str, Any]) -> None:
+        self._verdicts = dict(verdicts)
+        self.result = result
+
+    def __getitem__(self, arm: str) -> Verdict:
+        return self._verdicts[arm]
+
+    def __iter__(self) -> Any:
+        return iter(self._verdicts)
+
+    def __len__(self) -> int:
+        return len(self._verdicts)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{arm}: {v.verdict}. {v.sentence}" for arm, v in self._verdicts.items())
+
+    def report(self, path: str | Path) -> Path:
+        """Write the report (one HTML file) to `path` and its JSON twin beside it; returns the HTML's path."""
+        target = Path(path)
+        write_result(self.result, target.with_suffix(".json"))
+        written: Path = resolve("report", "html")(self.result, target)
+        return written
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What a long comparison tells while it runs; each is called with what has just happened."""
+
+    planned: Callable[[Sequence[Job], Sequence[Job]], None] = lambda jobs, todo: None
+    done: Callable[[Job], None] = lambda job: None
+    timing: Callable[[int, int], None] = lambda turn, rounds: None
+
+
+def compare(
+    baseline: Arm,
+    arms: Mapping[str, Arm],
+    *,
+    durations: Sequence[str],
+    seeds: int = 5,
+    store: Any,
+    workers: int | None = None,
+    device: str = "cpu",
+    rounds: int = 10,
+    max_hours: float | None = None,
+    listener: Listener | None = None,
+    **declared: Any,
+) -> Verdicts:
+    """Compare arms with a baseline and judge each of them.
+
+    baseline, arms: recipes, callables (duration, seed, store) -> Run, or commands with {duration} and {seed}.
+    durations: at least 4, such as ["5ep", "10ep", "20ep", "40ep"]; seeds: runs per arm and duration, at least 3.
+    workers: processes that train at the same time (default: one per core on a CPU, one on a GPU); rounds: of the
+    timing block; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
+    tuning, metric, higher_is_better, about (see Study).
+
+    Runs that the store holds are not repeated. Raises InvalidValue for a plan that cannot end in a verdict.
+    """
+    study = Study(baseline=baseline, arms=arms, durations=durations, seeds=seeds, **declared)
+    return run_study(study, store, workers=workers, device=device, rounds=rounds, max_hours=max_hours, listener=listener)
+
+
+def run_study(
+    study: Study,
+    store: Any,
+    *,
+    workers: int | None = None,
+    device: str = "cpu",
+    rounds: int = 10,
+    max_hours: float | None = None,
+    listener: Listener | None = None,
+    reproduce: str = "",
+) -> Verdicts:
+    """`compare` for a study that is already put together (from a file, say); reproduce: the command to print."""
+    listener = listener or Listener()
+    machine = _machine(workers, device)
+    begun = time.perf_counter()
+    jobs = plan(study)
+    todo = [job for job in jobs if found(job, store) is None]
+    listener.planned(jobs, todo)
+    flags: list[str] = []
+    try:
+        execute(todo, store, machine, max_seconds=None if max_hours is None else max_hours * 3600, on_done=listener.done)
+    except Stopped as stopped:
+        if stopped.replicates < MIN_SEEDS:
+            raise InvalidValue(
+                f"a verdict needs {MIN_SEEDS} whole replicates, got {stopped.replicates} within --max-hours {max_hours:g}; "
+                "allow more time and run the same command again: finished runs are kept"
+            ) from None
+        jobs = [job for job in jobs if job.replicate < stopped.replicates]
+        flags.append(f"stopped after {stopped.replicates} of {study.seeds} replicates, at the end of --max-hours {max_hours:g}")
+    finally:
+        stop_workers()
+    runs = {job: found(job, store) for job in jobs}
+    block = _time(study, machine, rounds, listener)
+    return judge(study, runs, block, flags=flags, cost={"runs": len(jobs), "found": len(jobs) - len(todo), "seconds": time.perf_counter() - begun},
+                 reproduce=reproduce)
+
+
+def _machine(workers: int | None, device: str) -> Machine:
+    import torch
+
+    cores = os.cpu_count() or 1
+    count = workers or (cores if device == "cpu" else 1)
+    if count < 1:
+        raise InvalidValue(f"workers is 1 or more, got {workers}; leave it out for one per core")
+    threads = max(1, cores // count) if device == "cpu" else torch.get_num_threads()
+    return Machine(count, threads, device)
+
+
+def _time(study: Study, machine: Machine, rounds: int, listener: Listener) -> Block | None:
+    """The paired timing block over all arms that are recipes, at the middle duration; None if the baseline is not one."""
+    import torch
+
+    recipes = {n: a for n, a in study.all_arms().items() if isinstance(a, Recipe)}
+    if study.baseline_name not in recipes or len(recipes) < 2:
+        return None
+    middle = study.durations[len(study.durations) // 2]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(machine.threads)
+    try:
+        return timing_block(
+            {n: replace(r, duration=middle) for n, r in recipes.items()}, study.baseline_name, rounds=rounds,
+            device=machine.device, on_round=lambda turn: listener.timing(turn, rounds),
+        )
+    finally:
+        torch.set_num_threads(threads)
+
+
+def judge(
+    study: Study, runs: Mapping[Job, Any], block: Block | None, *, flags: Sequence[str] = (),
+    cost: Mapping[str, Any] | None = None, reproduce: str = "",
+) -> Verdicts:
+    """Verdicts and the result of a study whose runs are there (values of `runs`; None: missing)."""
+    prices = _prices(study, block)
+    points = [_point(study, job, run, prices) for job, run in runs.items() if run is not None]
+    unlike = _unlike(study, runs)
+    timing = None
+    if block is not None:
+        timing = {n: {"log_ratio_variance": a.log_ratio_variance, "df": a.df} for n, a in block.arms.items() if n != study.baseline_name}
+    shown = {"metric": study.metric, "higher_is_better": study.higher_is_better, "test_examples": _test_examples(study)}
+    judged = verdict(points, baseline=study.baseline_name, arms=list(study.arms), pairs=study.pairs, timing=timing, tuning=study.tuning, **shown)
+    extra = tuple(flags) + (() if block is not None else ("timing not checked: an arm is not a recipe, so seconds are as the runs report them",))
+    for name, reason in unlike.items():
+        judged[name] = Verdict(name, study.baseline_name, "not comparable", reasons=(reason,))
+    judged = {name: replace(v, flags=(*v.flags, *extra)) for name, v in judged.items()}
+    result = build_result(study, points, judged, block, list(runs.values()), shown=shown, cost=dict(cost or {}), reproduce=reproduce)
+    return Verdicts(judged, result)
+
+
+def _prices(study: Study, block: Block | None) -> dict[tuple[str, str], float]:
+    """Seconds of a whole run by (arm, duration), from the timing block; arms without a recipe are left out."""
+    from ..loop.session import Session
+
+    prices: dict[tuple[str, str], float] = {}
+    if block is None:
+        return prices
+    for name, arm in study.all_arms().items():
+        if not isinstance(arm, Recipe):
+            continue
+        for duration in study.durations:
+            session = Session(replace(arm, duration=duration), 0)
+            with session.attached():
+                counts = {s: len(steps) for s, steps in strata_of(session, session.total_steps).items()}
+            prices[name, duration] = run_seconds(block.arms[name], counts)
+    return prices
+
+
+def _point(study: Study, job: Job, run: Any, prices: Mapping[tuple[str, str], float]) -> dict[str, Any]:
+    finished = run.status == "finished"
+    own = run.seconds
+    return {
+        "arm": job.arm, "duration": job.duration, "seed": job.seed, "steps": run.steps,
+        "seconds": prices.get((job.arm, job.duration), own if own is not None else float("nan")),
+        "quality": run.quality(study.metric, "test") if finished else float("nan"),
+        "status": run.status, "run": run.id,
+    }
+
+
+def _unlike(study: Study, runs: Mapping[Job, Any]) -> dict[str, str]:
+    """Arms whose runs were made on other hardware than the baseline's, with the reason."""
+    base = next((run.facts for job, run in runs.items() if run is not None and job.arm == study.baseline_name), {})
+    found_reasons: dict[str, str] = {}
+    for job, run in runs.items():
+        if run is None:
+            continue
+        fits, reason = comparable(base, run.facts)
+        if not fits:
+            for name in study.arms if job.arm == study.baseline_name else (job.arm,):
+                found_reasons.setdefault(name, reason)
+    return found_reasons
+
+
+def _test_examples(study: Study) -> int | None:
+    from ..loop.session import build_task
+
+    recipe = next((a for a in study.all_arms().values() if isinstance(a, Recipe)), None)
+    return None if recipe is None else int(build_task(recipe).test_examples)
+
+
+def estimate(study: Study, store: Any, *, workers: int | None = None, device: str = "cpu") -> dict[str, Any]:
+    """What a study would cost, before it runs: {"runs", "found", "hours", "disk_bytes", "arms": {arm: seconds per step}}.
+
+    A dozen trial steps of every recipe arm price its steps; hours count the missing runs on `workers` processes.
+    Arms that are commands or callables are counted as runs, not in hours.
+    """
+    import statistics
+
+    from ..loop.session import Session
+
+    machine = _machine(workers, device)
+    jobs = plan(study)
+    todo = [job for job in jobs if found(job, store) is None]
+    per_step: dict[str, float] = {}
+    seconds = disk = 0.0
+    for name, arm in study.all_arms().items():
+        if not isinstance(arm, Recipe):
+            continue
+        session = Session(replace(arm, duration=study.durations[0]), 0, device, steps=STEPS_PER_PROBE)
+        taken: list[float] = []
+        with session.attached() as methods:
+            while methods.context.step < STEPS_PER_PROBE:
+                for batch in methods.batches(session.loader(*methods.next_batch)):
+                    begun = time.perf_counter()
+                    session.step(batch)
+                    taken.append(time.perf_counter() - begun)
+        per_step[name] = statistics.median(taken)
+        size = sum(t.numel() * t.element_size() for t in session.model.state_dict().values())
+        rows = int(getattr(session.loader(0, 0), "examples", 0))
+        for job in todo:
+            if job.arm == name:
+                steps = Session(job.what, 0, device).total_steps if isinstance(job.what, Recipe) else 0
+                seconds += steps * per_step[name]
+                disk += size + rows * (session.task.classes + 8 * -(-steps // session.steps_per_epoch))
+    return {
+        "runs": len(jobs), "found": len(jobs) - len(todo), "hours": seconds / machine.workers / 3600,
+        "disk_bytes": int(disk), "workers": machine.workers, "threads": machine.threads, "seconds_per_step": per_step,
+    }

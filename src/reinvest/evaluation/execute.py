@@ -1,0 +1,180 @@
+"""Run the jobs of a study that the store lacks, in this process or in a few worker processes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.errors import LoopError, ReinvestError, StoreError
+from ..core.protocols import IDENTITY_VARIABLE
+from ..core.recipe import Recipe
+from .plan import Job, found
+
+STORE_VARIABLE = "REINVEST_STORE"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where runs execute: worker processes, torch threads in each, and the device."""
+
+    workers: int = 1
+    threads: int = 1
+    device: str = "cpu"
+
+
+def _prepare(threads: int) -> None:
+    import signal
+
+    import torch
+
+    torch.set_num_threads(threads)
+    # The parent decides when to stop; a run under way then finishes its step, saves its state and goes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _train(recipe: dict[str, Any], seed: int, root: str, device: str) -> str:
+    from ..core.names import load
+
+    run = load("reinvest.loop.train:train")(
+        Recipe.from_dict(recipe), seed, load("reinvest.store:Store")(root), device=device, progress=False
+    )
+    return str(run.id)
+
+
+def run_one(job: Job, store: Any, machine: Machine) -> Any:
+    """Execute one job in this process and return its run."""
+    if isinstance(job.what, Recipe):
+        from ..loop.train import train
+
+        return train(job.what, job.seed, store, device=machine.device, progress=False)
+    if isinstance(job.what, str):
+        return _command(job, store)
+    before = os.environ.get(IDENTITY_VARIABLE)
+    os.environ[IDENTITY_VARIABLE] = job.identity
+    try:
+        run = job.what(job.duration, job.seed, store)
+    finally:
+        if before is None:
+            os.environ.pop(IDENTITY_VARIABLE, None)
+        else:
+            os.environ[IDENTITY_VARIABLE] = before
+    if not hasattr(run, "quality"):
+        raise LoopError(f"an arm's callable returns its Run, got {run!r} from {job.arm!r}; return the run of store.record(...) or ri.train(...)")
+    return run
+
+
+def _command(job: Job, store: Any) -> Any:
+    text = str(job.what).replace("{duration}", job.duration).replace("{seed}", str(job.seed))
+    words = shlex.split(text)
+    if words and words[0] in ("python", "python3"):
+        words[0] = sys.executable
+    environment = {**os.environ, IDENTITY_VARIABLE: job.identity, STORE_VARIABLE: str(store.path)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        tail = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+        raise LoopError(f"an arm's command ends with exit code 0, got {done.returncode} from '{text}' ({tail}); run it by hand to see why")
+    run = found(job, store)
+    if run is None:
+        raise LoopError(
+            f"an arm's command leaves a recorded run in the store, got none from '{text}'; "
+            f"record it with ri.Store(os.environ['{STORE_VARIABLE}']).record(...)"
+        )
+    return run
+
+
+class Stopped(Exception):
+    """The study was stopped at a fair point: all finished replicates are in the store."""
+
+    def __init__(self, replicates: int) -> None:
+        super().__init__(replicates)
+        self.replicates = replicates
+
+
+def execute(
+    jobs: Sequence[Job],
+    store: Any,
+    machine: Machine,
+    *,
+    max_seconds: float | None = None,
+    on_done: Callable[[Job], None] | None = None,
+) -> int:
+    """Run the jobs replicate by replicate; returns how many replicates are complete.
+
+    max_seconds: no replicate is begun that, at the pace of the ones before, would not end in time, so that all arms
+    always have equally many seeds. Raises what a job raises; KeyboardInterrupt after Ctrl-C, with finished runs kept.
+    """
+    begun = time.monotonic()
+    slowest = 0.0
+    for replicate in sorted({job.replicate for job in jobs}):
+        now = time.monotonic()
+        if max_seconds is not None and (now - begun + slowest > max_seconds):
+            raise Stopped(replicate)
+        _batch([job for job in jobs if job.replicate == replicate], store, machine, on_done)
+        slowest = max(slowest, time.monotonic() - now)
+    return len({job.replicate for job in jobs})
+
+
+_pool: concurrent.futures.ProcessPoolExecutor | None = None
+
+
+def _batch(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Callable[[Job], None] | None) -> None:
+    parallel = [job for job in jobs if isinstance(job.what, Recipe)] if machine.workers > 1 else []
+    alone = [job for job in jobs if job not in parallel]
+    if parallel:
+        _in_workers(parallel, store, machine, on_done)
+    for job in alone:
+        run_one(job, store, machine)
+        if on_done is not None:
+            on_done(job)
+
+
+def _in_workers(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Callable[[Job], None] | None) -> None:
+    pool = _workers(machine)
+    # The longest first, so that no worker is left alone with a long run at the end.
+    ordered = sorted(jobs, key=lambda job: -float("".join(c for c in job.duration if c.isdigit() or c == ".")))
+    futures = {
+        pool.submit(_train, job.what.to_dict(), job.seed, str(store.path), machine.device): job
+        for job in ordered
+        if isinstance(job.what, Recipe)
+    }
+    try:
+        for future in concurrent.futures.as_completed(futures):
+            try:
+                future.result()
+            except concurrent.futures.process.BrokenProcessPool:
+                raise StoreError(
+                    f"a worker process ended while training {futures[future].arm!r} (out of memory, or killed); "
+                    "run again with --workers 1: finished runs are kept"
+                ) from None
+            if on_done is not None:
+                on_done(futures[future])
+    except (KeyboardInterrupt, ReinvestError):
+        stop_workers()
+        raise
+
+
+def _workers(machine: Machine) -> concurrent.futures.ProcessPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = concurrent.futures.ProcessPoolExecutor(
+            machine.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(machine.threads,)
+        )
+    return _pool
+
+
+def stop_workers() -> None:
+    """End the worker processes; runs under way save their state first."""
+    global _pool
+    if _pool is not None:
+        pool, _pool = _pool, None
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)

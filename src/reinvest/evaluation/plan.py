@@ -1,0 +1,83 @@
+"""Which runs a study needs, with which seeds, in which order, and which of them the store already has."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..core.recipe import Recipe, source_hash
+from ..core.streams import key
+from ..loop.session import run_identity
+from .study import Arm, Study
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study: arm, duration, replicate number, seed, what to run, and the identity of its run."""
+
+    arm: str
+    duration: str
+    replicate: int
+    seed: int
+    what: Arm
+    identity: str
+
+
+def describe(arm: Arm) -> str:
+    """What an arm is, as text that changes when the arm's code does (durations and seeds left out)."""
+    if isinstance(arm, Recipe):
+        values = json.loads(arm.canonical())
+        values.pop("duration", None)
+        return json.dumps(values, sort_keys=True)
+    if isinstance(arm, str):
+        files = [w for w in shlex.split(re.sub(r"\{(duration|seed)\}", "", arm)) if Path(w).is_file()]
+        hashes = [hashlib.sha256(Path(w).read_bytes()).hexdigest()[:16] for w in files]
+        return json.dumps(["command", arm, hashes])
+    made = inspect.unwrap(arm)
+    return json.dumps(["callable", getattr(made, "__module__", "?"), getattr(made, "__qualname__", repr(made)), source_hash(made)])
+
+
+def seed_of(study: Study, name: str, duration: str, replicate: int) -> int:
+    """A seed in [0, 2^31) that no other run of the study has (with pairs="duration": no other duration or replicate)."""
+    text = "" if study.pairs == "duration" else describe(study.all_arms()[name])
+    return key(replicate, f"study seed {text} {duration}") >> 33
+
+
+def plan(study: Study) -> list[Job]:
+    """All runs, replicate by replicate; inside one, durations from short to long with the arms in turn, forth and back.
+
+    So wherever a study is stopped after a whole replicate, every arm has had the same number of runs.
+    """
+    jobs: list[Job] = []
+    arms = list(study.all_arms().items())
+    for replicate in range(study.seeds):
+        for k, duration in enumerate(study.durations):
+            order = arms if (replicate + k) % 2 == 0 else arms[::-1]
+            jobs.extend(_job(study, name, arm, duration, replicate) for name, arm in order)
+    return jobs
+
+
+def _job(study: Study, name: str, arm: Arm, duration: str, replicate: int) -> Job:
+    seed = seed_of(study, name, duration, replicate)
+    if isinstance(arm, Recipe):
+        recipe = replace(arm, duration=duration)
+        return Job(name, duration, replicate, seed, recipe, run_identity(recipe, seed))
+    token = hashlib.sha256(json.dumps([describe(arm), duration, seed]).encode()).hexdigest()[:32]
+    return Job(name, duration, replicate, seed, arm, token)
+
+
+def found(job: Job, store: Any) -> Any:
+    """The job's finished (or diverged) run in the store, or None."""
+    return store.find(job.identity, status=("finished", "diverged"))
+
+
+def missing(jobs: Sequence[Job], store: Any) -> list[Job]:
+    """The jobs without a finished (or diverged) run in the store."""
+    return [job for job in jobs if found(job, store) is None]

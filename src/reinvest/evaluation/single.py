@@ -1,0 +1,148 @@
+"""One cell of a method against the baseline's curve: speed-up at equal quality, gain at equal time.
+
+Both are the same test: the cell lies above the curve. Outside the baseline's measured range nothing is
+extrapolated; the range's ends give bounds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .cells import Arm, Scale
+from .curves import Array, Curves
+from .intervals import _ratio, scan_interval, scan_zero
+from .outcome import Verdict
+from .power import seeds_needed, smallest_effect
+from .settings import Settings
+from .twocurves import Setting, back_transformed, decomposition, prepare
+
+SIZE = 401
+
+
+def compare_cell(base: Arm, method: Arm, scale: Scale, settings: Settings) -> Verdict:
+    """The verdict on a method with exactly one duration (both arms free of faults)."""
+    setting = prepare(base, method, settings)
+    curve = setting.base_curves
+    x_m, y_m = float(method.x[0]), float(method.y[0])
+    start = float(np.clip(x_m, base.x[0], base.x[-1]))
+    grid = np.unique(np.append(np.linspace(base.x[0], base.x[-1], SIZE), start))
+    zero = int(np.searchsorted(grid, start))
+    timing = None if settings.timing is None else settings.timing.get(method.name)
+    # Evidence for the method takes the baseline's envelope: the baseline may always stop earlier.
+    forward, forward_se, forward_df = _difference(setting, curve, grid, y_m, "envelope", timing)
+    against, against_se, against_df = _difference(setting, curve, grid, y_m, "raw", timing)
+
+    def bounds(level: float) -> tuple[float, float]:
+        low, high = scan_interval(
+            grid,
+            zero,
+            _ratio(forward, forward_se, forward_df, level),
+            _ratio(against, against_se, against_df, level),
+        )
+        return low - x_m, high - x_m
+
+    low, high = bounds(1.0 - 0.5 * settings.alpha)
+    shift = scan_zero(grid, zero, forward) - x_m
+    shift = shift if math.isnan(shift) else min(max(shift, low), high)
+    name, reason = _decide(low, high, bounds(1.0 - settings.alpha), settings)
+    ends = (
+        forward[zero],
+        forward_se[zero],
+        forward_df[zero],
+        against[zero],
+        against_se[zero],
+        against_df[zero],
+    )
+    gain = _gain(
+        np.array(ends), float(curve.value(np.array(start), "envelope")), x_m - start, scale, settings
+    )
+    steps_ratio, seconds_ratio = decomposition(base, method, shift)
+    se, df = float(forward_se[zero]), float(forward_df[zero])
+    slope = float(curve.slope(np.array(start)))
+    return Verdict(
+        arm=method.name,
+        baseline=base.name,
+        verdict=name,
+        speedup=math.exp(shift),
+        low=math.exp(low),
+        high=math.exp(high),
+        gain=gain[0],
+        gain_low=gain[1],
+        gain_high=gain[2],
+        reasons=(reason,),
+        steps_ratio=steps_ratio,
+        seconds_ratio=seconds_ratio,
+        df=min(df, float(against_df[zero])),
+        smallest_effect=smallest_effect(se, df, slope, alpha=settings.alpha),
+        seeds_needed=seeds_needed(
+            float(forward[zero]), se, df, int(min(base.n.min(), method.n.min())), alpha=settings.alpha
+        ),
+        flags=(
+            *setting.flags,
+            "one duration: speed-up above 1 and gain above 0 are the same test, and nothing is said about other durations",
+        ),
+        pairing=setting.spread.mode,
+        correlation=setting.spread.correlation,
+        level=1.0 - settings.alpha,
+        margin=settings.margin,
+        p_value=_p_value(ends) if start == x_m else math.nan,
+    )
+
+
+def _difference(
+    setting: Setting, curve: Curves, grid: Array, y_m: float, kind: str, timing: tuple[float, float] | None
+) -> tuple[Array, Array, Array]:
+    """Cell minus curve at every position, its standard error and degrees of freedom: three arrays [S]."""
+    gradient = curve.gradient(grid, kind)
+    g = np.concatenate([-gradient, np.ones((len(grid), 1))], axis=1)
+    extra = None if timing is None else curve.slope(grid, kind) ** 2 * timing[0]
+    se, df = setting.spread.standard_error(g, extra, timing[1] if timing else math.inf)
+    return y_m - curve.value(grid, kind), se, df
+
+
+def _decide(low: float, high: float, narrow: tuple[float, float], settings: Settings) -> tuple[str, str]:
+    level = f"{100 * (1.0 - settings.alpha):.3g} %"
+    edge = math.log(1.0 + settings.margin)
+    if low > 0.0:
+        return "better", f"the {level} interval of the speed-up lies above 1"
+    if high < 0.0:
+        return "worse", f"the {level} interval of the speed-up lies below 1"
+    if -edge < narrow[0] and narrow[1] < edge:
+        return "equivalent", f"the interval of the speed-up lies within {100 * settings.margin:.3g} % of 1"
+    return "inconclusive", f"the {level} interval of the speed-up contains 1 and is wider than the margin"
+
+
+def _gain(
+    ends: Array, level_y: float, beyond: float, scale: Scale, settings: Settings
+) -> tuple[float, float, float]:
+    """Gain at the cell's own time; a bound on one side where that time lies outside the baseline's range.
+
+    beyond: log seconds by which the cell lies after (> 0) or before (< 0) the range.
+    """
+    from scipy.special import stdtrit
+
+    quantile = 1.0 - 0.5 * settings.alpha
+    c_for, se_for, df_for, c_against, se_against, df_against = ends
+    c = np.array(
+        [
+            c_for,
+            c_for - se_for * stdtrit(min(df_for, 1e6), quantile),
+            c_against + se_against * stdtrit(min(df_against, 1e6), quantile),
+        ]
+    )
+    gain, low, high = back_transformed(scale, level_y, c)
+    if beyond < 0.0:
+        return math.nan, low, math.inf
+    if beyond > 0.0:
+        return math.nan, -math.inf, high
+    return gain, low, high
+
+
+def _p_value(ends: tuple[float, ...]) -> float:
+    from scipy.special import stdtr
+
+    c_for, se_for, df_for, c_against, se_against, df_against = (float(v) for v in ends)
+    tails = (stdtr(min(df_for, 1e6), -c_for / se_for), stdtr(min(df_against, 1e6), c_against / se_against))
+    return min(1.0, 2.0 * float(min(tails)))

@@ -1,0 +1,209 @@
+"""A study: a baseline and arms, durations and seeds, planned before anything runs."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..core.duration import Duration
+from ..core.errors import InvalidValue, unknown
+from ..core.recipe import Recipe
+
+Arm = Recipe | str | Callable[..., Any]
+"""A recipe; a command with {duration} and {seed}; or a callable (duration, seed, store) -> Run."""
+
+MIN_DURATIONS = 4
+MIN_SEEDS = 3
+MAX_STEP = 3.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, decided beforehand.
+
+    durations: at least 4, each at most 3 times the one before. seeds: runs per arm and duration, at least 3; every
+    run has its own seed unless pairs="duration" (the same seeds in all arms, new ones for each duration). tuning:
+    {arm: trials} or {arm: {"trials": n, "seconds": s}} if the arms were tuned; left out, the claim is about these
+    recipes only. Raises InvalidValue for a plan that could not end in a verdict.
+    """
+
+    baseline: Arm
+    arms: Mapping[str, Arm]
+    durations: Sequence[str]
+    seeds: int = 5
+    baseline_name: str = "baseline"
+    title: str = ""
+    pairs: str | None = None
+    tuning: Mapping[str, Any] | None = None
+    metric: str = "accuracy"
+    higher_is_better: bool = True
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        parsed = [Duration.parse(d) for d in self.durations]
+        put(self, "durations", tuple(str(d) for d in parsed))
+        _check_durations(parsed)
+        if not isinstance(self.seeds, int) or isinstance(self.seeds, bool) or self.seeds < MIN_SEEDS:
+            raise InvalidValue(f"a verdict needs at least {MIN_SEEDS} seeds per arm and duration, got {self.seeds!r}; write seeds: 5")
+        if not self.arms:
+            raise InvalidValue("a study has at least one arm besides the baseline, got none; add one under 'arms'")
+        if self.baseline_name in self.arms:
+            raise InvalidValue(f"arms have different names, got {self.baseline_name!r} for the baseline and for an arm; rename the arm")
+        if self.pairs not in (None, "duration"):
+            raise unknown("pairing", self.pairs, ("duration",))
+        for name, arm in self.all_arms().items():
+            _check_arm(name, arm)
+        tasks = {str(a.task) for a in self.all_arms().values() if isinstance(a, Recipe)}
+        if len(tasks) > 1:
+            raise InvalidValue(f"arms are compared on one task, got {' and '.join(sorted(tasks))}; make one study per task")
+
+    def all_arms(self) -> dict[str, Arm]:
+        """The baseline first, then the arms, by name."""
+        return {self.baseline_name: self.baseline, **self.arms}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Study:
+        """From the values of a YAML file.
+
+        An arm is a mapping of recipe fields that differ from the baseline's (`methods` are added to the baseline's,
+        `all_methods` replace them), {command: "..."}, or {callable: "package.module:function"}; `about` in it is a line for the report.
+        """
+        known = {f.name for f in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise unknown("study field", name, known)
+        for name in ("baseline", "arms", "durations"):
+            if name not in values:
+                raise InvalidValue(f"a study has a baseline, arms and durations, got {', '.join(values) or 'nothing'}; add '{name}:'")
+        rest = {k: v for k, v in values.items() if k not in ("baseline", "arms")}
+        rest["about"] = dict(values.get("about") or {})
+        base = _arm_from(values["baseline"], None, values["durations"])
+        if not isinstance(values["arms"], Mapping):
+            raise InvalidValue(f"arms is a mapping from name to recipe, got {values['arms']!r}; write 'arms:' with one name per line")
+        arms: dict[str, Arm] = {}
+        for name, arm in values["arms"].items():
+            if isinstance(arm, Mapping) and "about" in arm:
+                rest["about"][str(name)] = str(arm["about"])
+                arm = {k: v for k, v in arm.items() if k != "about"}
+            arms[str(name)] = _arm_from(arm, base, values["durations"])
+        return cls(baseline=base, arms=arms, **rest)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values from which `from_dict` builds the same study (commands and callables by their text)."""
+        out: dict[str, Any] = {"title": self.title} if self.title else {}
+        out["baseline"] = _arm_to(self.baseline)
+        out["arms"] = {name: _arm_to(arm, self.baseline) for name, arm in self.arms.items()}
+        for name, text in self.about.items():
+            if name in out["arms"]:
+                out["arms"][name]["about"] = text
+        out["durations"], out["seeds"] = list(self.durations), self.seeds
+        for name, default in (("baseline_name", "baseline"), ("pairs", None), ("tuning", None), ("metric", "accuracy"), ("higher_is_better", True)):
+            value = getattr(self, name)
+            if value != default:
+                out[name] = dict(value) if isinstance(value, Mapping) else value
+        return out
+
+
+def load_study(path: str | Path) -> Study:
+    """A study from a YAML file, or from a Python file that defines `study = ri.Study(...)`."""
+    file = Path(path)
+    if not file.is_file():
+        raise InvalidValue(f"a study is a YAML or Python file, got {str(path)!r}, which does not exist; check the path")
+    if file.suffix == ".py":
+        return _load_python(file)
+    import yaml
+
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf8"))
+    except yaml.YAMLError as error:
+        raise InvalidValue(f"a study file is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend that line") from None
+    if not isinstance(values, Mapping):
+        raise InvalidValue(f"a study file is a mapping with baseline, arms and durations, got {type(values).__name__}; see reinvest compare --help")
+    return Study.from_dict(values)
+
+
+def _load_python(file: Path) -> Study:
+    import sys
+
+    sys.path.insert(0, str(file.parent.resolve()))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise InvalidValue(f"a study file is Python, got {file.name} that cannot be imported; rename it to end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    study = getattr(module, "study", None)
+    if not isinstance(study, Study):
+        raise InvalidValue(f"a Python study defines study = ri.Study(...), got {study!r} in {file.name}; add that line")
+    return study
+
+
+def _check_durations(parsed: Sequence[Duration]) -> None:
+    units = {d.unit for d in parsed}
+    if "min" in units:
+        raise InvalidValue("a study's durations are epochs or steps, got minutes (they would differ between machines); write '10ep' or '3900st'")
+    if len(units) > 1 or "" in units:
+        raise InvalidValue(f"a study's durations share one unit, got {', '.join(map(str, parsed))}; write all of them in ep, or all in st")
+    if len({d.amount for d in parsed}) < MIN_DURATIONS:
+        raise InvalidValue(
+            f"a curve needs at least {MIN_DURATIONS} durations, got {len({d.amount for d in parsed})}; write e.g. [5ep, 10ep, 20ep, 40ep]"
+        )
+    amounts = sorted(d.amount for d in parsed)
+    for a, b in zip(amounts[:-1], amounts[1:], strict=True):
+        if b > MAX_STEP * a:
+            raise InvalidValue(f"neighbouring durations differ by at most a factor {MAX_STEP:g}, got {a:g} and {b:g}; put one between them")
+
+
+def _check_arm(name: str, arm: Any) -> None:
+    if isinstance(arm, Recipe) or callable(arm):
+        return
+    if isinstance(arm, str):
+        for hole in ("{duration}", "{seed}"):
+            if hole not in arm:
+                raise InvalidValue(f"a command arm says where duration and seed go, got {arm!r} for {name!r}; put {hole} into it")
+        return
+    raise InvalidValue(f"an arm is a Recipe, a callable or a command, got {arm!r} for {name!r}; pass one of the three")
+
+
+def _arm_from(value: Any, base: Arm | None, durations: Sequence[str]) -> Arm:
+    from ..core.names import load
+
+    if isinstance(value, (Recipe, str)) or callable(value):
+        return value
+    if not isinstance(value, Mapping):
+        raise InvalidValue(f"an arm is a mapping of recipe fields, {{command: ...}} or {{callable: ...}}, got {value!r}; see reinvest compare --help")
+    if "command" in value:
+        return str(value["command"])
+    if "callable" in value:
+        made: Callable[..., Any] = load(str(value["callable"]))
+        return made
+    if base is None or not isinstance(base, Recipe):
+        return Recipe.from_dict({"duration": str(durations[0]), **value})
+    changes = dict(value)
+    added = changes.pop("methods", None) or []
+    if "all_methods" in changes:
+        changes["methods"] = changes.pop("all_methods") or []
+    return base.with_(*(added if isinstance(added, list) else [added]), **changes)
+
+
+def _arm_to(arm: Arm, base: Arm | None = None) -> dict[str, Any]:
+    if isinstance(arm, str):
+        return {"command": arm}
+    if not isinstance(arm, Recipe):
+        return {"callable": f"{getattr(arm, '__module__', '?')}:{getattr(arm, '__qualname__', repr(arm))}"}
+    values = arm.to_dict()
+    values.pop("duration")
+    if not isinstance(base, Recipe):
+        return values
+    theirs = base.to_dict()
+    shared = len(theirs["methods"])
+    if values["methods"][:shared] != theirs["methods"]:
+        values["all_methods"] = values.pop("methods")
+        return {k: v for k, v in values.items() if v != theirs.get(k)}
+    changed = {k: v for k, v in values.items() if k != "methods" and v != theirs[k]}
+    added = values["methods"][shared:]
+    return {**changed, **({"methods": added} if added else {})}

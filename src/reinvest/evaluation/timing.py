@@ -1,0 +1,256 @@
+"""The paired timing block: seconds per step of all arms, measured side by side in one process.
+
+Quality against steps does not care where a run was made; seconds do. So the seconds of a comparison come from one
+block in which the arms take turns (A B C, C B A, ...), every kind of step in every tenth of the run is sampled in
+every round, and the ratio of an arm to the baseline is formed inside a round, where drift of the machine cancels.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..core.clock import BINS, typical_seconds
+from ..core.errors import InvalidValue
+from ..core.method import overrides
+from ..core.recipe import Recipe
+from ..loop.session import Session
+
+Stratum = tuple[str, int]
+"""(kind of step, tenth of the run)."""
+
+MIN_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class ArmTiming:
+    """One arm's block: median seconds by stratum, and its ratio to the baseline with the block's own error."""
+
+    strata: dict[Stratum, float]
+    seconds_per_step: float
+    log_ratio: float
+    log_ratio_variance: float
+    df: float
+
+    def interval(self, alpha: float = 0.05) -> tuple[float, float]:
+        """The ratio's 1 - alpha interval (t distribution with the block's degrees of freedom)."""
+        from scipy import stats
+
+        half = float(stats.t.ppf(1 - alpha / 2, self.df)) * math.sqrt(self.log_ratio_variance)
+        return math.exp(self.log_ratio - half), math.exp(self.log_ratio + half)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A finished timing block: rounds, which clock was charged, its own cost in seconds, and the arms."""
+
+    rounds: int
+    clock: str
+    seconds: float
+    arms: dict[str, ArmTiming]
+    notes: list[str]
+
+
+class _Runner:
+    """One arm, ready to run a step of any stratum on demand."""
+
+    def __init__(self, recipe: Recipe, seed: int, device: torch.device, steps: int) -> None:
+        self.session = Session(recipe, seed, device, steps)
+        self._attached = self.session.attached()
+        self.methods = self._attached.__enter__()
+        self.session.model.train()
+        self.steps = strata_of(self.session, steps)
+        self.counts = {stratum: len(numbers) for stratum, numbers in self.steps.items()}
+        self._turn = dict.fromkeys(self.steps, 0)
+        self._source: Iterator[Any] = iter(())
+
+    def close(self) -> None:
+        self._attached.__exit__(GeneratorExit, GeneratorExit(), None)
+
+    def step(self, stratum: Stratum) -> None:
+        """One whole training step, from asking for the batch to the updated weights, as it is at that point of the run."""
+        context = self.methods.context
+        numbers = self.steps[stratum]
+        context.step = numbers[self._turn[stratum] % len(numbers)]
+        self._turn[stratum] += 1
+        batch = next(self._source, None)
+        if batch is None:
+            self._source = self.methods.batches(self.session.loader(self.methods.next_batch[0], 0))
+            batch = next(self._source)
+        self.session.step(batch)
+
+
+def strata_of(session: Session, steps: int) -> dict[Stratum, list[int]]:
+    """The step numbers of a run of `steps` steps by stratum; call with the session attached."""
+    context = session.methods.context
+    asked = [m for m in session.methods.members if overrides(m, "kind")]
+    found: dict[Stratum, list[int]] = {}
+    before, total = context.step, context.total_steps
+    context.total_steps = steps
+    for step in range(steps):
+        context.step = step
+        kind = tuple(m.kind(context) for m in asked) if asked else None
+        found.setdefault(("" if kind is None else str(kind), step * BINS // steps), []).append(step)
+    context.step, context.total_steps = before, total
+    return found
+
+
+def timing_block(
+    recipes: Mapping[str, Recipe],
+    baseline: str,
+    *,
+    rounds: int = MIN_ROUNDS,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    on_round: Callable[[int], None] | None = None,
+) -> Block:
+    """Measure the arms interleaved (A B .. B A) for `rounds` rounds, after one round that only warms up.
+
+    On a CPU the process's CPU time is charged, unless an arm's wall time tells a clearly different story (it sleeps
+    or waits); on a GPU the wall time between synchronisations. Raises InvalidValue for fewer than 10 rounds.
+    """
+    if rounds < MIN_ROUNDS:
+        raise InvalidValue(f"a timing block has at least {MIN_ROUNDS} rounds, got {rounds}; leave out rounds=")
+    if baseline not in recipes:
+        raise InvalidValue(f"the baseline is one of the timed arms, got {baseline!r} and {', '.join(recipes)}; time it too")
+    begun = time.perf_counter()
+    where = torch.device(device)
+    with torch.random.fork_rng():
+        runners = {name: _Runner(recipe, seed, where, _steps(recipe, seed)) for name, recipe in recipes.items()}
+        try:
+            samples = _measure(runners, rounds, where, on_round)
+        finally:
+            for runner in runners.values():
+                runner.close()
+    clock, notes = _choose_clock(samples, runners, baseline, where)
+    arms = {name: _summary(samples[clock], runners, name, baseline) for name in runners}
+    return Block(rounds, clock, time.perf_counter() - begun, arms, notes)
+
+
+def _steps(recipe: Recipe, seed: int) -> int:
+    from ..core.duration import Duration
+    from ..loop.session import build_task
+
+    per_epoch = len(build_task(recipe).loader("train", recipe.batch_size, seed=seed))
+    return Duration.parse(recipe.duration).steps(per_epoch)
+
+
+Samples = dict[str, dict[Stratum, list[list[float]]]]
+"""arm -> stratum -> round -> seconds of single steps."""
+
+
+def _measure(
+    runners: dict[str, _Runner], rounds: int, device: torch.device, on_round: Callable[[int], None] | None
+) -> dict[str, Samples]:
+    cuda = device.type == "cuda"
+    clocks = ("wall",) if cuda else ("cpu", "wall")
+    samples: dict[str, Samples] = {c: {n: {s: [] for s in r.counts} for n, r in runners.items()} for c in clocks}
+    names = list(runners)
+    for turn in range(-1, rounds):
+        if turn >= 0:
+            for clock in clocks:
+                for name in names:
+                    for rows in samples[clock][name].values():
+                        rows.append([])
+        for name in (*names, *reversed(names)):
+            runner = runners[name]
+            for stratum in runner.counts:
+                for _ in range(2):
+                    if cuda:
+                        torch.cuda.synchronize(device)
+                    wall, cpu = time.perf_counter(), time.process_time()
+                    runner.step(stratum)
+                    if cuda:
+                        torch.cuda.synchronize(device)
+                    took = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+                    if turn >= 0:
+                        for clock in clocks:
+                            samples[clock][name][stratum][-1].append(took[clock])
+        if on_round is not None:
+            on_round(turn + 1)
+    return samples
+
+
+def _round_totals(samples: Samples, runner: _Runner, name: str) -> list[float]:
+    """Seconds per step of each round: the strata's medians weighted by how often the run takes such a step."""
+    total = sum(runner.counts.values())
+    rounds = len(next(iter(samples[name].values())))
+    centre = {s: _centre(rows) for s, rows in samples[name].items()}
+    return [
+        sum(runner.counts[s] / total * centre[s](rows[r]) for s, rows in samples[name].items()) for r in range(rounds)
+    ]
+
+
+def _centre(rows: list[list[float]]) -> Callable[[list[float]], float]:
+    """The median; the mean where some steps of a stratum regularly do more than the others (their work is not free)."""
+    pooled = [v for row in rows for v in row]
+    return statistics.median if typical_seconds(pooled) <= statistics.median(pooled) else statistics.fmean
+
+
+def _log_ratios(samples: Samples, runners: dict[str, _Runner], name: str, baseline: str) -> list[float]:
+    own, other = _round_totals(samples, runners[name], name), _round_totals(samples, runners[baseline], baseline)
+    return [math.log(a / b) for a, b in zip(own, other, strict=True)]
+
+
+def _choose_clock(
+    samples: dict[str, Samples], runners: dict[str, _Runner], baseline: str, device: torch.device
+) -> tuple[str, list[str]]:
+    if device.type == "cuda":
+        return "wall", ["seconds between synchronisations of the device"]
+    for name in runners:
+        if name == baseline:
+            continue
+        gaps = [
+            w - c
+            for w, c in zip(
+                _log_ratios(samples["wall"], runners, name, baseline), _log_ratios(samples["cpu"], runners, name, baseline), strict=True
+            )
+        ]
+        middle = statistics.median(gaps)
+        spread = statistics.median(abs(g - middle) for g in gaps) * 1.4826 / math.sqrt(len(gaps))
+        if abs(middle) > max(0.05, 4 * spread):
+            return "wall", [
+                f"{name} spends {math.expm1(middle):+.0%} of time relative to the baseline without computing (it waits or sleeps), "
+                "so wall time is charged to all arms"
+            ]
+    return "cpu", ["the process's own CPU time, blind to what other programs take"]
+
+
+def _summary(samples: Samples, runners: dict[str, _Runner], name: str, baseline: str) -> ArmTiming:
+    base = runners[baseline]
+    base_medians = _medians(samples, baseline)
+    base_total = sum(base.counts.values())
+    base_seconds = sum(base.counts[s] / base_total * v for s, v in base_medians.items())
+    ratios = _log_ratios(samples, runners, name, baseline)
+    rounds = len(ratios)
+    mean = statistics.fmean(ratios)
+    variance = 0.0 if name == baseline else statistics.variance(ratios) / rounds
+    own = _medians(samples, name)
+    counts = runners[name].counts
+    plain = sum(counts[s] / sum(counts.values()) * v for s, v in own.items())
+    seconds = base_seconds * math.exp(mean)
+    # The paired ratio sets the level; the strata keep their shares of it.
+    return ArmTiming({s: v * seconds / plain for s, v in own.items()}, seconds, mean, variance, rounds - 1)
+
+
+def _medians(samples: Samples, name: str) -> dict[Stratum, float]:
+    return {s: typical_seconds([v for row in rows for v in row]) for s, rows in samples[name].items()}
+
+
+def run_seconds(timing: ArmTiming, counts: Mapping[Stratum, int]) -> float:
+    """Training seconds of a run with `counts` steps per stratum, priced by the block.
+
+    A stratum that the block's run did not have takes the nearest tenth of the same kind, or else the mean step.
+    """
+    total = 0.0
+    for (kind, tenth), count in counts.items():
+        same = {t: v for (k, t), v in timing.strata.items() if k == kind}
+        each = same[min(same, key=lambda t: abs(t - tenth))] if same else timing.seconds_per_step
+        total += count * each
+    return total

@@ -1,0 +1,179 @@
+"""`train`: a recipe and a seed become a finished run in a store, written with the same three calls as any own loop."""
+
+from __future__ import annotations
+
+import math
+import resource
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..core.duration import Duration
+from ..core.errors import InvalidValue
+from ..core.hardware import facts
+from ..core.recipe import Recipe
+from ..core.streams import key
+from .evaluate import evaluate
+from .progress import Bar
+from .session import Session, run_identity
+
+CHECK_EVERY = {"cpu": 16, "cuda": 50}
+"""Steps between looks at the loss and the clock: a look waits for the device, and what is not finite stays so."""
+
+
+class _Interrupt:
+    """Turns Ctrl-C (or a termination) into a stop at the next step boundary, where the state is whole.
+
+    A second Ctrl-C stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def train(
+    recipe: Recipe,
+    seed: int = 0,
+    store: Any = None,
+    *,
+    parents: Sequence[Any] = (),
+    device: str | None = None,
+    records: bool = True,
+    evaluations: int = 10,
+    checkpoint_seconds: float = 60.0,
+    progress: bool | None = None,
+    name: str | None = None,
+) -> Any:
+    """Train a recipe with one seed and return its Run; a run that the store already holds is returned, not repeated.
+
+    parents: runs (or their ids) that this one builds on. device: "cpu", "cuda", ...; default the first GPU, else the
+    CPU. records=False keeps no per-example records. evaluations: looks at the validation split on the way (outside the
+    clock; the test split is read once, at the end). checkpoint_seconds: wall time between checkpoints; a killed run
+    goes on from the last one, bit for bit. progress: a bar on the terminal (default: only if it is one).
+
+    A loss that is NaN or infinite ends the run with status "diverged". Raises RunBusy if another process trains the
+    same run, KeyboardInterrupt after Ctrl-C (with the state saved).
+    """
+    if store is None or isinstance(store, (str, bytes)) or not hasattr(store, "record"):
+        raise InvalidValue(f"train keeps its run in a store, got {store!r}; pass store=ri.Store('runs')")
+    if evaluations < 1:
+        raise InvalidValue(f"evaluations is 1 or more (the last one is at the end), got {evaluations}; leave it at 10")
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    parent_ids = tuple(str(getattr(p, "id", p)) for p in parents)
+    known = run_identity(recipe, seed, parent_ids)
+    found = store.find(known, status=("finished", "diverged"))
+    if found is not None:
+        return found
+    title = name or f"{recipe.task['name']} {recipe.model['name']}"
+    with torch.random.fork_rng(), store.record(
+        title, task=recipe.task["name"], config=recipe.to_dict(), seed=seed, parents=parent_ids, records=records, identity=known
+    ) as run:
+        torch.manual_seed(key(seed, "dropout") >> 1)
+        run.note(**facts(where, recipe.precision))
+        _Training(recipe, seed, where, run, evaluations, checkpoint_seconds).go(progress)
+    return run.run
+
+
+class _Training:
+    """One run from its start, or its last checkpoint, to its end."""
+
+    def __init__(self, recipe: Recipe, seed: int, device: torch.device, run: Any, evaluations: int, checkpoint_seconds: float) -> None:
+        self.run = run
+        self.state = run.load_state()
+        steps = self.state["chain"]["total_steps"] if self.state else None
+        if steps is None and Duration.parse(recipe.duration).unit == "min":
+            steps = calibrate(recipe, seed, device)
+        self.session = Session(recipe, seed, device, steps)
+        self.checkpoint_seconds = checkpoint_seconds
+        total = self.session.total_steps
+        self.marks = {math.ceil(total * k / evaluations) for k in range(1, evaluations + 1)}
+        self.look = CHECK_EVERY.get(device.type, 50)
+
+    def go(self, progress: bool | None) -> None:
+        session, run = self.session, self.run
+        with session.attached() as methods, _Interrupt() as interrupt, Bar(run, session, progress) as bar:
+            if self.state:
+                session.load_state_dict(self.state)
+            session.model.train()
+            context = methods.context
+            saved, due = time.monotonic(), False
+            while context.step < context.total_steps:
+                epoch, start = methods.next_batch
+                for batch in methods.batches(session.loader(epoch, start)):
+                    loss = session.step(batch)
+                    step = context.step
+                    if step % self.look == 0 or step == context.total_steps:
+                        value = loss.item()
+                        if not math.isfinite(value):
+                            self._diverged(step, epoch, value)
+                            return
+                        bar.update(step, value)
+                        due = time.monotonic() - saved >= self.checkpoint_seconds
+                    if step in self.marks:
+                        self._evaluate("validation", step, epoch)
+                    if due or interrupt.asked:
+                        self._checkpoint()
+                        saved, due = time.monotonic(), False
+                        if interrupt.asked:
+                            raise KeyboardInterrupt
+            self._evaluate("test", context.step, context.epoch)
+        self._keep()
+
+    def _evaluate(self, split: str, step: int, epoch: int) -> None:
+        with self.session.methods.averaged():
+            values = evaluate(self.session.model, self.session.task, split)
+        seconds = self.session.methods.clock["seconds"]
+        self.run.log(split=split, step=step, epoch=epoch, seconds=seconds, **values)
+
+    def _checkpoint(self) -> None:
+        self.run.save_state(self.session.state_dict())
+
+    def _diverged(self, step: int, epoch: int, loss: float) -> None:
+        self.run.note(divergence={"step": step, "epoch": epoch, "loss": str(loss)})
+        self.run.finish("diverged")
+
+    def _keep(self) -> None:
+        device = self.session.device
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device)
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        self.run.charge(peak_memory=peak)
+        self.run.save_weights(self.session.model.state_dict())
+
+
+def calibrate(recipe: Recipe, seed: int, device: torch.device | str = "cpu", probes: int = 20) -> int:
+    """The number of steps that a duration in minutes buys here: minutes over the median seconds of a few trial steps."""
+    minutes = Duration.parse(recipe.duration).amount
+    session = Session(recipe, seed, device, steps=probes + 3)
+    taken: list[float] = []
+    with session.attached() as methods:
+        while len(taken) < probes + 3:
+            for batch in methods.batches(session.loader(*methods.next_batch)):
+                begun = time.perf_counter()
+                session.step(batch)
+                if session.device.type == "cuda":
+                    torch.cuda.synchronize(session.device)
+                taken.append(time.perf_counter() - begun)
+    return max(1, round(minutes * 60 / statistics.median(taken[3:])))

@@ -1,0 +1,1 @@
+"""Methods that keep some examples of a batch."""

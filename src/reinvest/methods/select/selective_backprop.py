@@ -1,0 +1,179 @@
+"""Selective backprop: a cheap forward pass finds the examples that are worth a full step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...core.batch import TARGET_KEYS, Batch
+from ...core.criterion import check_losses, per_example
+from ...core.errors import InvalidValue
+from ...core.method import Card, Context, Method
+from ...core.streams import Stream, stream
+from .._check import number, whole
+
+KEEP = "keep is the share of a batch to train on, above 0, up to 1 (all of it)"
+
+
+def kept_count(size: int, keep: float) -> int:
+    """How many of `size` examples are kept: keep x size, rounded down. Raises InvalidValue where none would be left."""
+    # 0.29 * 100 is 28.999...; such a product means 29.
+    count = math.floor(keep * size + 1e-9)
+    if count < 1:
+        raise InvalidValue(
+            f"a batch keeps at least one example, got keep={keep!r} of {size}; raise keep or the batch size"
+        )
+    return count
+
+
+def select_by_loss(losses: Tensor, keep: float, draws: Stream) -> Tensor:
+    """Draw the rows to keep, without replacement, with weight u^(1/keep - 1) for the loss of rank percentile u.
+
+    losses: [B], any float; keep in (0, 1]: 1 keeps every row, small values nearly always the highest losses. Returns
+    int64 [floor(keep x B)] in ascending order, on the CPU. Raises InvalidValue for keep outside (0, 1], losses that
+    are not [B], and a count below one.
+    """
+    number(keep, KEEP, "0.5 is usual", 0, 1, above=True)
+    if losses.ndim != 1:
+        raise InvalidValue(
+            f"selection needs one loss per example [B], got shape {list(losses.shape)}; build them with "
+            "reduction='none'"
+        )
+    size = len(losses)
+    count = kept_count(size, keep)
+    if count == size:
+        return torch.arange(size)
+    # An exponential race: first come, at rates equal to the weights, is a weighted draw without replacement.
+    percentiles = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    uniforms = draws.uniform(size).double() + 2.0**-25
+    arrival = torch.log(-torch.log1p(-uniforms)) - (1.0 / keep - 1.0) * torch.log(percentiles)
+    ranks = torch.argsort(arrival, stable=True)[:count]
+    by_loss = torch.argsort(losses.detach(), stable=True).cpu()
+    return by_loss[ranks].sort().values
+
+
+@contextmanager
+def looking(model: nn.Module) -> Iterator[None]:
+    """Evaluate without a trace: eval mode and no gradients; modes, buffers and torch's generators are put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    cuda = sorted({b.device.index for b in model.parameters() if b.device.type == "cuda"})
+    with torch.random.fork_rng(devices=cuda), torch.no_grad():
+        try:
+            model.eval()
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+class SelectiveBackprop(Method):
+    """Between `start` and `end` of the run, trains on the share `keep` of each batch, chosen by loss on small pictures.
+
+    start, end: shares of the run in [0, 1], start <= end. keep: share of the batch, in (0, 1]; 1 keeps all. scale:
+    relative side of the pictures in the scoring pass, in (0, 1]; 1 scores at full size (and any input). period: every
+    period-th step is a plain one on the whole batch; 0 has no plain steps, 2 alternates. The scoring pass runs in eval
+    mode (running statistics and no dropout) and leaves modes, buffers and torch's generator as they were. Each virtual
+    node keeps the same count. Raises InvalidValue for values outside these ranges.
+    """
+
+    card = Card(
+        title="Selective backprop",
+        paper="Jiang, Wong, Zhou, Andersen, Dean, Ganger, Joshi, Kaminsky, Kozuch, Lipton, Pillai: "
+        "Accelerating Deep Learning by Focusing on the Biggest Losers",
+        year=2019,
+        arxiv="1910.00762",
+        phase="select",
+        cost="(scale^2 + 3 keep) / 3 of a selecting step: 0.58 at keep 0.5 and scale 0.5, 0.83 at scale 1",
+        breaks="wrong labels have high losses and are chosen; batch norm sees smaller batches; not unbiased",
+        domains=("vision",),
+    )
+    neutral: ClassVar = {"keep": 1.0}
+    example: ClassVar = {"start": 0.2, "end": 0.9, "keep": 0.5, "period": 3}
+    couples_examples = True
+
+    def __init__(
+        self, start: float = 0.5, end: float = 0.9, *, keep: float = 0.5, scale: float = 0.5, period: int = 2
+    ) -> None:
+        self.begin = number(start, "start is a share of the run from 0 to 1", "0.5 is usual", 0, 1)
+        self.end = number(end, "end is a share of the run from 0 to 1", "0.9 is usual", 0, 1)
+        if self.begin > self.end:
+            raise InvalidValue(f"selection starts before it ends, got start={start!r} and end={end!r}; swap them")
+        self.keep = number(keep, KEEP, "0.5 is usual", 0, 1, above=True)
+        self.scale = number(
+            scale, "scale is a relative side above 0, up to 1 (full size)", "0.5 is usual", 0, 1, above=True
+        )
+        self.period = whole(period, "period is 0 (no plain steps) or a whole number from 2 up", "2 alternates", 0)
+        if period == 1:
+            raise InvalidValue(
+                "period is 0 (no plain steps) or a whole number from 2 up, got 1 (no selecting steps); 2 alternates"
+            )
+
+    def selects(self, context: Context) -> bool:
+        """Whether the next step trains on a selection."""
+        plain = self.period and context.step % self.period == self.period - 1
+        return self.keep < 1.0 and self.begin <= context.progress < self.end and not plain
+
+    def select(self, batch: Batch, context: Context) -> Batch:
+        """The kept examples, in their order."""
+        if not self.selects(context):
+            return batch
+        draws = stream(context.seed, "SelectiveBackprop", context.epoch, context.step, node=context.world[0])
+        return batch.take(select_by_loss(self.scores(batch, context), self.keep, draws))
+
+    def scores(self, batch: Batch, context: Context) -> Tensor:
+        """The losses [B] of the model as it is, on pictures of the reduced size."""
+        device, targets = context.device, batch.targets
+        if not isinstance(targets, Tensor):
+            raise InvalidValue(
+                f"SelectiveBackprop chooses by loss and needs targets [B, ...], got {type(targets).__name__}; let the "
+                "loader yield them"
+            )
+        with looking(context.model):
+            output = _forward(context.model, batch.with_inputs(self._small(batch.inputs)), device)
+            targets = targets.to(device)
+            losses = per_example(
+                check_losses(context.criterion(output, targets), len(targets), context.criterion), targets
+            )
+        return per_example(losses, targets)
+
+    def _small(self, x: Any) -> Any:
+        if self.scale == 1.0:
+            return x
+        if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
+            got = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise InvalidValue(
+                f"SelectiveBackprop scores small copies of floating pictures [B, C, H, W], got {got} with "
+                f"scale={self.scale}; set scale=1.0"
+            )
+        size = [max(1, round(side * self.scale)) for side in x.shape[-2:]]
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+    def kind(self, context: Context) -> Hashable:
+        """ "selecting" or "plain"."""
+        return "selecting" if self.selects(context) else "plain"
+
+
+def _forward(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
+    """Logits of a batch: model(x), or model(**fields) less the targets for batches that are dicts."""
+    if isinstance(batch.container, Mapping):
+        fields = {k: v for k, v in batch.package().items() if k not in TARGET_KEYS}
+        found = model(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in fields.items()})
+    else:
+        found = model(batch.inputs.to(device))
+    output = getattr(found, "logits", found)
+    if not isinstance(output, Tensor) or output.ndim < 2:
+        raise InvalidValue(
+            f"SelectiveBackprop needs logits [B, C, ...] from the model, got {type(output).__name__}; return the "
+            "logits "
+            "(or an object with a field 'logits')"
+        )
+    return output

@@ -1,0 +1,1 @@
+"""Methods that replace modules when training starts."""

@@ -1,0 +1,1 @@
+"""Methods that act after the optimizer's step."""

@@ -1,0 +1,43 @@
+"""The public surface is one explicit list; everything in it loads, and importing the package loads nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import reinvest as ri
+
+PUBLIC = """
+EMA SAM Batch BlurPool Card Context Cutout Duration GradientClipping Indexed LabelSmoothing Method Methods Mix Mixup
+NoEffectWarning ProgressiveResizing Recipe ReinvestError Run SelectiveBackprop Store Study Task Verdict __version__
+comparable compare cross_entropy evaluate example_integers example_uniform facts stream train verdict
+""".split()
+
+
+def test_the_public_list_is_pinned() -> None:
+    assert sorted(ri.__all__) == sorted(PUBLIC)
+    assert len(PUBLIC) <= 40
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_loads_and_is_documented(name: str) -> None:
+    value = getattr(ri, name)
+    if name != "__version__":
+        assert value.__doc__, f"{name} has no docstring"
+
+
+def test_dir_shows_the_public_list() -> None:
+    assert dir(ri) == sorted(ri.__all__)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(AttributeError, match="LabelSmoothing"):
+        ri.LabelSmoothin  # noqa: B018
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import reinvest, sys; print([m for m in ('torch','numpy','scipy','sqlalchemy','plotly','rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
