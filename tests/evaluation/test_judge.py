@@ -117,6 +117,44 @@ def test_estimate_inside_interval_and_json(rows: list[dict]) -> None:
     )
 
 
+@st.composite
+def nasty_points(draw: st.DrawFn) -> list[dict]:
+    """Good points with a few cells overwritten by values that files really hold."""
+    rows = draw(drawn_points(fewest=1))
+    values = {
+        "seconds": [0, -1.0, 1e-300, 1e300, math.nan, math.inf, None, "", "abc", "60"],
+        "quality": [0.0, 1.0, -5.0, -1e300, 1e300, 2.0, math.nan, -math.inf, None, "nan", 1 - 1e-16],
+        "status": ["diverged", "FINISHED", "failed", None, math.nan, "running"],
+        "duration": ["", None, 7, 7.0, "0"],
+        "seed": [None, 0, "0", 0.0, -1],
+        "trunk": ["t", 1, None],
+        "study": ["s", 2],
+        "metric": ["accuracy", "f1"],
+        "steps": [0, -1, math.nan, 10, "x"],
+    }
+    for _ in range(draw(st.integers(1, 6))):
+        column = draw(st.sampled_from(sorted(values)))
+        value = draw(st.sampled_from(values[column]))
+        whole = draw(st.sampled_from(["row", "cell", "arm"]))
+        chosen = draw(st.sampled_from(rows))
+        for row in rows:
+            same_cell = (row["arm"], row["duration"]) == (chosen["arm"], chosen["duration"])
+            if row is chosen or (whole == "cell" and same_cell) or (whole == "arm" and row["arm"] == chosen["arm"]):
+                row[column] = value
+    return rows
+
+
+@settings(quick, max_examples=150)
+@given(nasty_points(), st.booleans(), st.sampled_from([None, "duration"]), st.sampled_from([None, 500]))
+def test_faults_in_the_data_never_raise(rows: list[dict], higher: bool, pairs: str | None, test: int | None) -> None:
+    options = {"higher_is_better": higher, "metric": "accuracy" if higher else "loss", "test_examples": test}
+    v = verdict(rows, "a", pairs=pairs, **options)["b"]
+    json.dumps(v.to_dict(), allow_nan=False)
+    assert v.verdict != "not comparable" or v.reasons
+    assert v.low <= v.high and (math.isnan(v.speedup) or v.low <= v.speedup <= v.high)
+    verdict([{**row, "quality": row["quality"]} for row in rows], "a", metric="r2")
+
+
 @quick
 @given(drawn_points(), st.sampled_from([None, "duration"]), st.booleans())
 def test_copy_of_the_baseline_is_a_tie(rows: list[dict], pairs: str | None, repeat: bool) -> None:

@@ -21,7 +21,7 @@ def test_seeds_needed_is_the_smallest_that_suffices() -> None:
     assert n is not None
 
     def power_reached(seeds: int) -> bool:
-        return 0.02 >= (t.ppf(0.975, 12.0 * (seeds - 1) / 2) + norm.ppf(0.8)) * 0.02 * math.sqrt(3 / seeds)
+        return (t.ppf(0.975, 12.0 * (seeds - 1) / 2) + norm.ppf(0.8)) * 0.02 * math.sqrt(3 / seeds) <= 0.02
 
     assert power_reached(n) and not power_reached(n - 1)
     assert seeds_needed(1.0, 0.02, 12.0, 5, alpha=0.05) == 3

@@ -61,7 +61,7 @@ CASES: dict[str, tuple[Callable[[], Rows], dict[str, Any], str]] = {
     "infinite seconds": (lambda: change(rows_of(), of("b", "1", 1), seconds=float("inf")), {}, "positive"),
     "duplicate": (lambda: rows_of() + rows_of()[-1:], {}, "occurs 2 times"),
     "finished again after diverging": (
-        lambda: rows_of() + [{**rows_of()[-1], "status": "diverged", "quality": None}],
+        lambda: [*rows_of(), {**rows_of()[-1], "status": "diverged", "quality": None}],
         {},
         "occurs 2 times",
     ),

@@ -233,7 +233,9 @@ with Store(sys.argv[1]).record("killed", task="digits", records=True) as run:
 """
 
 
-def test_a_killed_run_is_interrupted_and_resumes_as_if_nothing_had_happened(store: Store, tmp_path: Path) -> None:
+def test_a_killed_run_is_interrupted_and_resumes_as_if_nothing_had_happened(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = [sys.executable, "-c", KILLED]
     process = subprocess.Popen([*command, str(store.path)], stdout=subprocess.PIPE, text=True)
     try:
@@ -249,8 +251,9 @@ def test_a_killed_run_is_interrupted_and_resumes_as_if_nothing_had_happened(stor
     (run,) = store.runs(status="interrupted")
     assert len(run.curve) == 7 and [p.name for p in run.leftovers()] == ["weights.safetensors.partial"]
     assert store.verify() == []
-    subprocess.run([*command, str(store.path)], check=True)
-    subprocess.run([*command, str(tmp_path / "whole"), "awake"], check=True)
+    for folder in (store.path, tmp_path / "whole"):
+        monkeypatch.setattr(sys, "argv", ["-c", str(folder), "awake"])
+        exec(KILLED, {})
     (resumed,) = store.runs(status="finished")
     with Store(tmp_path / "whole") as other:
         (whole,) = other.runs()

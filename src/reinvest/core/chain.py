@@ -109,19 +109,21 @@ class Methods:
         return self._now
 
     def _report_unused(self, now: Attachment) -> None:
+        if not any(now.calls.values()):
+            return
         for call, phases in (("batches", ("select", "augment")), ("loss", ("targets", "losses")), ("step", ("gradients", "weights"))):
             if now.calls[call]:
                 continue
             idle = dict.fromkeys(m.name for phase in phases for m in self._by_phase[phase])
             if idle:
-                warnings.warn(f"{call}() was never called, so {' and '.join(idle)} had no effect", NoEffectWarning, stacklevel=5)
+                warnings.warn(f"{call}() was never called, so {' and '.join(idle)} had no effect", NoEffectWarning, stacklevel=4)
         if self._by_phase["averages"] and not now.calls["averaged"] and now.context.step:
             names = " and ".join(m.name for m in self._by_phase["averages"])
             warnings.warn(
                 f"averaged() was never called, so no evaluation inside the loop saw the weights of {names}; "
                 "write: with methods.averaged(): evaluate(model)",
                 NoEffectWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     # ---- the three calls ---------------------------------------------------------------------------------------

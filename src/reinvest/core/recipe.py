@@ -94,6 +94,9 @@ class Recipe:
         """Fresh instances of the recipe's methods."""
         return [names.resolve("method", m["name"])(**_arguments(m)) for m in self.methods]
 
+    def __hash__(self) -> int:
+        return hash(self.canonical())
+
     def __repr__(self) -> str:
         return f"Recipe({self.canonical()})"
 

@@ -5,9 +5,10 @@ Quality against steps comes from runs, stored or new; seconds per step come from
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ def run_study(
     listener.planned(jobs, todo)
     flags: list[str] = []
     try:
-        execute(todo, store, machine, max_seconds=None if max_hours is None else max_hours * 3600, on_done=listener.done)
+        with _threads(machine):
+            execute(todo, store, machine, max_seconds=None if max_hours is None else max_hours * 3600, on_done=listener.done)
     except Stopped as stopped:
         if stopped.replicates < MIN_SEEDS:
             raise InvalidValue(
@@ -139,23 +141,30 @@ def _machine(workers: int | None, device: str) -> Machine:
     return Machine(count, threads, device)
 
 
-def _time(study: Study, machine: Machine, rounds: int, listener: Listener) -> Block | None:
-    """The paired timing block over all arms that are recipes, at the middle duration; None if the baseline is not one."""
+@contextlib.contextmanager
+def _threads(machine: Machine) -> Iterator[None]:
+    """This process computes with as many threads as the workers do, so that all facts agree."""
     import torch
 
+    before = torch.get_num_threads()
+    torch.set_num_threads(machine.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _time(study: Study, machine: Machine, rounds: int, listener: Listener) -> Block | None:
+    """The paired timing block over all arms that are recipes, at the middle duration; None if the baseline is not one."""
     recipes = {n: a for n, a in study.all_arms().items() if isinstance(a, Recipe)}
     if study.baseline_name not in recipes or len(recipes) < 2:
         return None
     middle = study.durations[len(study.durations) // 2]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(machine.threads)
-    try:
+    with _threads(machine):
         return timing_block(
             {n: replace(r, duration=middle) for n, r in recipes.items()}, study.baseline_name, rounds=rounds,
             device=machine.device, on_round=lambda turn: listener.timing(turn, rounds),
         )
-    finally:
-        torch.set_num_threads(threads)
 
 
 def judge(
@@ -169,7 +178,7 @@ def judge(
     timing = None
     if block is not None:
         timing = {n: {"log_ratio_variance": a.log_ratio_variance, "df": a.df} for n, a in block.arms.items() if n != study.baseline_name}
-    shown = {"metric": study.metric, "higher_is_better": study.higher_is_better, "test_examples": _test_examples(study)}
+    shown: dict[str, Any] = {"metric": study.metric, "higher_is_better": study.higher_is_better, "test_examples": _test_examples(study)}
     judged = verdict(points, baseline=study.baseline_name, arms=list(study.arms), pairs=study.pairs, timing=timing, tuning=study.tuning, **shown)
     extra = tuple(flags) + (() if block is not None else ("timing not checked: an arm is not a recipe, so seconds are as the runs report them",))
     for name, reason in unlike.items():
@@ -210,7 +219,7 @@ def _point(study: Study, job: Job, run: Any, prices: Mapping[tuple[str, str], fl
 
 def _unlike(study: Study, runs: Mapping[Job, Any]) -> dict[str, str]:
     """Arms whose runs were made on other hardware than the baseline's, with the reason."""
-    base = next((run.facts for job, run in runs.items() if run is not None and job.arm == study.baseline_name), {})
+    base: dict[str, Any] = next((run.facts for job, run in runs.items() if run is not None and job.arm == study.baseline_name), {})
     found_reasons: dict[str, str] = {}
     for job, run in runs.items():
         if run is None:

@@ -18,7 +18,7 @@ from .cells import Arm, Scale, build_arm, trend_variances
 from .curves import Array, arm_curves
 from .dependence import spread_of
 from .outcome import plain
-from .points import Point, arm_names, by_duration, read_points
+from .points import HUGE, Point, arm_names, by_duration, read_points
 
 NOWHERE = np.zeros(0)
 
@@ -150,7 +150,7 @@ def _usable(points: Sequence[Point], scale: Scale, test_examples: int | None) ->
     good = [
         p
         for p in points
-        if p.finished and math.isfinite(p.quality) and math.isfinite(p.seconds) and p.seconds > 0.0
+        if p.finished and abs(p.quality) < HUGE and math.isfinite(p.seconds) and p.seconds > 0.0
     ]
     kept = []
     for group in by_duration(good).values():

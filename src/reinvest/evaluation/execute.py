@@ -44,7 +44,7 @@ def _train(recipe: dict[str, Any], seed: int, root: str, device: str) -> str:
     from ..core.names import load
 
     run = load("reinvest.loop.train:train")(
-        Recipe.from_dict(recipe), seed, load("reinvest.store:Store")(root), device=device, progress=False
+        Recipe.from_dict(recipe), seed, load("reinvest.store:Store")(root), device=device, evaluations=1, progress=False
     )
     return str(run.id)
 
@@ -54,7 +54,7 @@ def run_one(job: Job, store: Any, machine: Machine) -> Any:
     if isinstance(job.what, Recipe):
         from ..loop.train import train
 
-        return train(job.what, job.seed, store, device=machine.device, progress=False)
+        return train(job.what, job.seed, store, device=machine.device, evaluations=1, progress=False)
     if isinstance(job.what, str):
         return _command(job, store)
     before = os.environ.get(IDENTITY_VARIABLE)

@@ -38,8 +38,8 @@ class Evidence:
 
     shifts: [S] increasing, holds 0 at index `zero`; estimate, forward, against: [S, W] contrasts on the fitted
     scale; forward_se, forward_df, against_se, against_df: [S, W]; rate: [S, W] derivative of the forward contrast
-    by the shift; timing: [S, W] the part of the forward variance that is the timing block's; overlap: common range
-    of log seconds at equal time.
+    by the shift; timing: [S, W] the part of the forward variance that is the timing block's; at, rise: [65] positions
+    (log seconds) over the common range at equal time, and the mean slope of the curves there.
     """
 
     shifts: Array
@@ -53,7 +53,8 @@ class Evidence:
     against_df: Array
     rate: Array
     timing: Array
-    overlap: tuple[float, float]
+    at: Array
+    rise: Array
 
     def bounds(self, window: int, level: float) -> tuple[float, float]:
         """Lower and upper end (logs) of one window's interval; level: probability of Student's quantile."""
@@ -100,7 +101,7 @@ def contrast(
 ) -> Evidence:
     """The evidence at every shift of the domain; timing: variance of the arms' log time ratio and its df."""
     shifts, zero = shift_grid(*shift_domain(base.x, method.x))
-    x, weights, _ = weigh(base, method, shifts, rho)
+    x, weights, rise = weigh(base, method, shifts, rho)
     base_raw, base_envelope = _averages(base, x, weights)
     method_raw, method_envelope = _averages(method, x - shifts[:, None], weights)
     variance, freedom = timing or (0.0, np.inf)
@@ -127,7 +128,8 @@ def contrast(
         against_df=against_df,
         rate=rate,
         timing=part,
-        overlap=(float(x[zero, 0]), float(x[zero, -1])),
+        at=x[zero],
+        rise=rise[zero],
     )
 
 

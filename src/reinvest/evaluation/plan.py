@@ -18,7 +18,7 @@ from ..loop.session import run_identity
 from .study import Arm, Study
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One run of a study: arm, duration, replicate number, seed, what to run, and the identity of its run."""
 

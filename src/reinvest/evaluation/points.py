@@ -19,6 +19,8 @@ REQUIRED = ("arm", "duration", "seed", "seconds", "quality")
 # Columns that must hold one value over everything that is compared.
 UNIFORM = ("metric", "split", "test_set", "device", "hardware", "kind")
 FINISHED = "finished"
+# Beyond this, squares overflow: no metric is meant.
+HUGE = 1e100
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ def predict(
     label = method.labels[0] if duration is None else str(duration)
     if label not in method.labels:
         raise InvalidValue(
-            f"duration must be one of the arm's usable cells ({', '.join(method.labels)}), received {label!r}: choose one."
+            f"duration must be one of the arm's usable cells ({', '.join(method.labels)}), received {label!r}: "
+            "choose one of them."
         )
     k = method.labels.index(label)
     x_m, y_m = float(method.x[k]), float(method.y[k])

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .cells import Scale, cluster_of
-from .points import UNIFORM, Point, by_duration
+from .points import HUGE, UNIFORM, Point, by_duration
 from .settings import Settings
 
 SEEDS = 3
@@ -140,7 +140,7 @@ def _row_faults(name: str, done: Sequence[Point]) -> list[str]:
         faults.append(
             f"every run needs a duration and a seed, arm {name!r} lacks them at {_where(unlabelled)}: fill them in."
         )
-    infinite = [p for p in done if not math.isfinite(p.quality)]
+    infinite = [p for p in done if not abs(p.quality) < HUGE]
     if infinite:
         faults.append(
             f"the quality of a finished run must be a finite number, arm {name!r} has {infinite[0].quality} at "
@@ -164,8 +164,8 @@ def _duplicates(name: str, points: Sequence[Point]) -> list[str]:
     duration, seed = double[0]
     more = f" and {len(double) - 1} more" if len(double) > 1 else ""
     return [
-        f"each (arm, duration, seed) may occur once, ({name}, {duration}, {seed}) occurs {counts[double[0]]} times{more}: "
-        "keep one row a run."
+        f"each (arm, duration, seed) may occur once, ({name}, {duration}, {seed}) occurs {counts[double[0]]} "
+        f"times{more}: keep one row a run."
     ]
 
 
@@ -179,7 +179,7 @@ def _diverged(name: str, points: Sequence[Point]) -> list[str]:
     what = ", ".join(f"{count} {status}" for status, count in Counter(p.status for p in lost).items())
     return [
         f"at most 1 run in 5 may have diverged or stayed unfinished, arm {name!r} has {len(lost)} of {total} ({what}; "
-        f"rate {len(lost) / total:.0%}, 95 % interval {low:.0%} to {high:.0%}): the runs that are left are a selection, "
+        f"rate {len(lost) / total:.0%}, 95 % interval {low:.0%} to {high:.0%}): the runs left are a selection, "
         "so compare these rates or train more stably."
     ]
 
@@ -216,13 +216,13 @@ def _cell_faults(
         for label, group in groups.items():
             if all(scale.error(np.array(p.quality)) <= 0.0 for p in group):
                 faults.append(
-                    f"a cell without any error has no place on a log scale, arm {name!r} at duration {label} is perfect "
-                    "in every run: pass test_examples."
+                    f"a cell without any error has no place on a log scale, arm {name!r} at duration {label} is "
+                    "perfect in every run: pass test_examples."
                 )
     if all(len({p.quality for p in group}) == 1 for group in groups.values()):
         faults.append(
-            f"quality must vary over seeds, every cell of arm {name!r} has equal values in all seeds: check that the seed "
-            "reaches the run."
+            f"quality must vary over seeds, every cell of arm {name!r} has equal values in all seeds: "
+            "check that the seed reaches the run."
         )
     times = sorted(float(np.mean(np.log([p.seconds for p in g]))) for g in groups.values())
     if len(times) > 1 and min(np.diff(times)) < 1e-9:
@@ -253,4 +253,5 @@ def tuning_text(settings: Settings, names: tuple[str, str]) -> str:
     lacking = [name for name in names if name not in declared]
     if not lacking:
         return ""
-    return f"tuning not declared for {', '.join(map(repr, lacking))}: the claim is about these recipes, not about methods"
+    who = ", ".join(map(repr, lacking))
+    return f"tuning not declared for {who}: the claim is about these recipes, not about methods"

@@ -40,7 +40,7 @@ def build_result(
 
     from .. import __version__
 
-    facts = next((run.facts for run in runs if run is not None), {})
+    facts: dict[str, Any] = next((run.facts for run in runs if run is not None), {})
     arms = {
         name: _arm(study, name, arm, points, verdicts.get(name), block, shown) for name, arm in study.all_arms().items()
     }
@@ -156,13 +156,17 @@ def _tuning(study: Study) -> dict[str, Any]:
     return {"declared": True, "text": f"declared: {spent}"}
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: dict[str, Any]) -> dict[str, Any]:
+    return {str(k): _finite(v) for k, v in value.items()}
+
+
+def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _clean(v) for k, v in value.items()}
+        return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(v) for v in value]
+        return [_finite(v) for v in value]
     return value
 
 

@@ -81,7 +81,7 @@ def compare_cell(base: Arm, method: Arm, scale: Scale, settings: Settings) -> Ve
         ),
         flags=(
             *setting.flags,
-            "one duration: speed-up above 1 and gain above 0 are the same test, and nothing is said about other durations",
+            "one duration: speed-up above 1 and gain above 0 are the same test, and other durations may differ",
         ),
         pairing=setting.spread.mode,
         correlation=setting.spread.correlation,

@@ -172,8 +172,11 @@ def _check_arm(name: str, arm: Any) -> None:
 def _arm_from(value: Any, base: Arm | None, durations: Sequence[str]) -> Arm:
     from ..core.names import load
 
-    if isinstance(value, (Recipe, str)) or callable(value):
+    if isinstance(value, (Recipe, str)):
         return value
+    if callable(value):
+        function: Callable[..., Any] = value
+        return function
     if not isinstance(value, Mapping):
         raise InvalidValue(f"an arm is a mapping of recipe fields, {{command: ...}} or {{callable: ...}}, got {value!r}; see reinvest compare --help")
     if "command" in value:

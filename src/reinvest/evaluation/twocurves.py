@@ -10,7 +10,7 @@ import numpy as np
 from .cells import Arm, Scale, trend_variances
 from .curves import Array, Curves, arm_curves
 from .dependence import Spread, arm_correlation, pairing_fault, spread_of
-from .intervals import POINTS, WINDOW_NAMES, WINDOWS, Evidence, contrast, weigh
+from .intervals import POINTS, WINDOW_NAMES, WINDOWS, Evidence, contrast
 from .outcome import Verdict, Window, ratio_text
 from .power import seeds_needed, smallest_effect
 from .settings import Settings
@@ -37,6 +37,8 @@ def prepare(base: Arm, method: Arm, settings: Settings) -> Setting:
     paired = settings.pairs is not None and not fault
     flags = [f"pairs were declared but {fault}: compared unpaired, which is valid and wider"] if fault else []
     spread = spread_of([base, method], [ours, theirs], paired=paired)
+    if spread.mode.startswith("one block"):
+        flags.append("runs repeat a seed, trunk or study over cells, which costs power: fresh seeds in every cell tell more")
     return Setting(
         base=base,
         method=method,
@@ -55,7 +57,7 @@ def compare_curves(base: Arm, method: Arm, scale: Scale, settings: Settings) -> 
     evidence = contrast(setting.base_curves, curves, setting.spread, rho=settings.rho, timing=timing)
     low, high = evidence.bounds(0, 1.0 - 0.5 * settings.alpha)
     shift = _inside(evidence.speedup(0), low, high)
-    windows = _windows(evidence, setting.base_curves, curves, scale, settings)
+    windows = _windows(evidence, setting.base_curves, scale, settings)
     name, reasons = _decide(evidence, low, high, windows, settings)
     gain = _gain(evidence, setting.base_curves, scale, settings)
     se, df = float(evidence.forward_se[evidence.zero, 0]), float(evidence.forward_df[evidence.zero, 0])
@@ -96,7 +98,7 @@ def compare_curves(base: Arm, method: Arm, scale: Scale, settings: Settings) -> 
         flags=tuple(flags),
         pairing=setting.spread.mode,
         correlation=arm_correlation(base, method) if math.isnan(shared) else shared,
-        flat_fraction=_flat_fraction(setting.base_curves, curves, settings.rho),
+        flat_fraction=_flat_fraction(evidence, setting.base_curves, curves),
         level=1.0 - settings.alpha,
         margin=settings.margin,
         p_value=_p_value(evidence),
@@ -116,12 +118,10 @@ def _inside(shift: float, low: float, high: float) -> float:
     return shift if math.isnan(shift) else min(max(shift, low), high)
 
 
-def _windows(
-    evidence: Evidence, base: Curves, method: Curves, scale: Scale, settings: Settings
-) -> tuple[Window, ...]:
+def _windows(evidence: Evidence, base: Curves, scale: Scale, settings: Settings) -> tuple[Window, ...]:
     """Windows with simultaneous intervals (Sidak over the three), spans taken at equal time."""
     level = 1.0 - 0.5 * (1.0 - (1.0 - settings.alpha) ** (1.0 / len(WINDOW_NAMES)))
-    x = weigh(base, method, evidence.shifts[evidence.zero : evidence.zero + 1], settings.rho)[0][0]
+    x = evidence.at
     quality = scale.quality(base.value(x, "envelope"))
     found = []
     for number, name in enumerate(WINDOW_NAMES, start=1):
@@ -193,8 +193,8 @@ def _gain(evidence: Evidence, base: Curves, scale: Scale, settings: Settings) ->
     c = np.array(
         [evidence.estimate[z, 0], evidence.forward[z, 0] - half_for, evidence.against[z, 0] + half_against]
     )
-    low, high = evidence.overlap
-    return back_transformed(scale, float(base.value(np.array(0.5 * (low + high)), "envelope")), c)
+    middle = evidence.at[POINTS // 2]
+    return back_transformed(scale, float(base.value(middle, "envelope")), c)
 
 
 def back_transformed(scale: Scale, y: float, c: Array) -> tuple[float, float, float]:
@@ -204,11 +204,10 @@ def back_transformed(scale: Scale, y: float, c: Array) -> tuple[float, float, fl
     return float(gains[0]), float(gains[1]), float(gains[2])
 
 
-def _flat_fraction(base: Curves, method: Curves, rho: float) -> float:
+def _flat_fraction(evidence: Evidence, base: Curves, method: Curves) -> float:
     """Part of the common log range, at equal time, where the curves hardly rise."""
-    p = weigh(base, method, np.zeros(1), rho)[2][0]
     average = 0.5 * (base.average_slope + method.average_slope)
-    return float(np.sum(p < FLAT * average) / POINTS) if average > 0.0 else 1.0
+    return float(np.sum(evidence.rise < FLAT * average) / POINTS) if average > 0.0 else 1.0
 
 
 def _overtraining(arm: Arm, variance: Array) -> list[str]:

@@ -132,6 +132,7 @@ class _Training:
                         due = time.monotonic() - saved >= self.checkpoint_seconds
                     if step in self.marks:
                         self._evaluate("validation", step, epoch)
+                        self.marks.discard(step)
                     if due or interrupt.asked:
                         self._checkpoint()
                         saved, due = time.monotonic(), False

@@ -14,7 +14,7 @@ from ..core.errors import RunBusy
 from .artifacts import writing
 
 NAME = ".lock"
-PATIENCE = 2.0
+PATIENCE = 1.0
 """Seconds a writer waits: a reader that looks whether a run is alive holds the lock for a moment."""
 
 

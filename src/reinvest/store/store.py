@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import BaseFileLock
 
-from ..core.errors import InvalidValue, ReinvestError, StoreError, UnknownName, unknown
+from ..core.errors import InvalidValue, ReinvestError, StoreError, StoreUnwritable, UnknownName, unknown
 from ..core.protocols import IDENTITY_VARIABLE, current_recorder
 from . import upkeep, where
 from .artifacts import writing
@@ -263,8 +263,12 @@ class Store:
             except FileNotFoundError:
                 return row._replace(status="interrupted")
             # Written while nobody can begin to write the run, so that its next writer cannot be overtaken.
-            if not self._index.read_only:
-                self._index.put([truth])
+            try:
+                if not self._index.read_only:
+                    self._index.put([truth])
+            except StoreUnwritable:
+                # A reader needs the truth, which it has; the row is put right when there is space again.
+                return truth
             return truth
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.errors import CorruptFile, RunBusy, SchemaTooNew
+from ..core.errors import CorruptFile, RunBusy, SchemaTooNew, StoreUnwritable
 from .artifacts import check_file, writing
 from .lock import hold
 from .run import ENDED, Run, Summary, read_truth, summarise
@@ -163,8 +163,14 @@ def _remove(folder: Path, forget: Callable[[str], None]) -> bool:
         gone = folder.with_name(DELETED + folder.name)
         with writing(folder):
             folder.rename(gone)
-            forget(folder.name)
-            shutil.rmtree(gone)
+            try:
+                forget(folder.name)
+            except StoreUnwritable:
+                # On a full disk the index can be written only after something is gone.
+                shutil.rmtree(gone)
+                forget(folder.name)
+            else:
+                shutil.rmtree(gone)
     finally:
         lock.release()
     return True

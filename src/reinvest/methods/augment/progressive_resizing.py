@@ -67,7 +67,8 @@ def pixel_cost(start: float = 0.5, delay: float = 0.5, finetune: float = 0.2) ->
 def image_sizes(full: tuple[int, int], start: float, multiple: int) -> list[tuple[int, int]]:
     """The size of each of the six stages, from `start` x full to full.
 
-    Each side is a multiple of `multiple`, the last one exact. Neighbouring stages may round to the same size, so there are six different sizes or fewer.
+    Each side is a multiple of `multiple`, the last one exact. Neighbouring stages may round
+    to the same size, so there are six different sizes or fewer.
     """
 
     def side(length: int, scale: float) -> int:

@@ -140,9 +140,7 @@ class SelectiveBackprop(Method):
         with looking(context.model):
             output = _forward(context.model, batch.with_inputs(self._small(batch.inputs)), device)
             targets = targets.to(device)
-            losses = per_example(
-                check_losses(context.criterion(output, targets), len(targets), context.criterion), targets
-            )
+            losses = check_losses(context.criterion(output, targets), len(targets), context.criterion)
         return per_example(losses, targets)
 
     def _small(self, x: Any) -> Any:

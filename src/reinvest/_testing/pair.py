@@ -1,0 +1,49 @@
+"""Two processes that train together, for the clause that says two processes equal one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.multiprocessing.spawn import spawn
+
+from ..core.method import Method
+from .loops import ChainLoop, Setup
+
+Case = tuple[type[Method], dict[str, Any]]
+RANKS = 2
+
+
+def _average(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= RANKS
+
+
+def _rank(rank: int, cases: Sequence[Case], setup: Setup, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS)
+    try:
+        for k, (method, arguments) in enumerate(cases):
+            loop = ChainLoop(setup, [method(**arguments)], ranks=(rank, RANKS), average=_average).run()
+            torch.save(loop.result(), Path(folder, f"{k}-{rank}.pt"))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def run_pair(cases: Sequence[Case], setup: Setup) -> list[list[dict[str, Any]]]:
+    """Train every case on two processes, each with its half of every batch; results [case][rank].
+
+    One pair of processes runs all cases one after the other. Method classes must be importable by name.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(_rank, (list(cases), setup, folder), nprocs=RANKS)  # type: ignore[no-untyped-call]
+        return [
+            [torch.load(Path(folder, f"{k}-{rank}.pt"), weights_only=True) for rank in range(RANKS)]
+            for k in range(len(cases))
+        ]

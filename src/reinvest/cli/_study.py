@@ -1,0 +1,129 @@
+"""What `demo` and `compare` share: a study is run under a progress display, judged, and its report written."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._output import Output, plural, time_text
+from ._verdicts import exit_code, print_table
+
+if TYPE_CHECKING:
+    from ..evaluation.compare import Listener, Verdicts
+    from ..evaluation.plan import Job
+    from ..evaluation.study import Study
+
+QUIET_SECONDS = 15.0
+
+
+class _Display:
+    """Runs done and time left on standard error: a bar on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self.total = self.done = 0
+        self.work = self.worked = 0.0
+        self._begun = self._said = time.monotonic()
+        self._bar: Any = None
+        self._row: Any = None
+
+    def start(self) -> None:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _say(self, text: str, *, always: bool = True) -> None:
+        now = time.monotonic()
+        if self._bar is None and (always or now - self._said >= QUIET_SECONDS):
+            self._said = now
+            print(text, file=sys.stderr, flush=True)
+
+    def planned(self, jobs: Sequence[Job], todo: Sequence[Job]) -> None:
+        """Work is counted in epochs (or steps), so that the time left is right for runs of unequal length."""
+        self.total, self.work = len(todo), sum(map(_amount, todo))
+        self._begun = time.monotonic()
+        print(f"{plural(len(jobs), 'run')}, {len(jobs) - len(todo):,} of them in the store already", file=sys.stderr, flush=True)
+        if self._bar is not None and todo:
+            self._row = self._bar.add_task("training", total=self.work, count=f"0/{self.total}")
+
+    def finished(self, job: Job) -> None:
+        """One more run is in the store."""
+        self.done, self.worked = self.done + 1, self.worked + _amount(job)
+        if self._bar is not None:
+            self._bar.update(self._row, completed=self.worked, count=f"{self.done}/{self.total}")
+        left = (time.monotonic() - self._begun) * (self.work - self.worked) / self.worked
+        self._say(f"training: {self.done}/{self.total} runs, about {time_text(left)} left", always=False)
+
+    def timing(self, turn: int, rounds: int) -> None:
+        """The paired timing block has finished a round (0: the one that only warms up)."""
+        if turn == 0:
+            self._say("timing the arms side by side")
+            if self._bar is not None:
+                self._row = self._bar.add_task("timing the arms side by side", total=rounds, count="")
+        if self._bar is not None:
+            self._bar.update(self._row, completed=turn, count=f"{turn}/{rounds} rounds")
+
+
+def _amount(job: Job) -> float:
+    from ..core.duration import Duration
+
+    return Duration.parse(job.duration).amount
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[Listener]:
+    from ..evaluation.compare import Listener
+
+    display = _Display()
+    display.start()
+    try:
+        yield Listener(planned=display.planned, done=display.finished, timing=display.timing)
+    finally:
+        display.stop()
+
+
+def run_and_report(study: Study, folder: str, file: Path, out: Output, *, reproduce: str, **settings: Any) -> int:
+    """Run a study with the runs of the store in `folder`, print the verdicts and write the report to `file`.
+
+    settings: workers, device, max_hours of `run_study`. Returns the exit code.
+    """
+    from ..evaluation.compare import run_study
+    from ..store import Store
+
+    begun = time.monotonic()
+    with _listening() as listener:
+        verdicts = run_study(study, Store(folder), listener=listener, reproduce=reproduce, **settings)
+    verdicts.report(file)
+    print_table(verdicts.result, out)
+    out.give(_answer(verdicts, file), lambda: "\n".join(["", *_smallest(verdicts), *_files(file, time.monotonic() - begun)]))
+    return exit_code([v.verdict for v in verdicts.values()])
+
+
+def _answer(verdicts: Verdicts, file: Path) -> dict[str, Any]:
+    result = verdicts.result
+    return {
+        "title": result["title"], "baseline": result["baseline"],
+        "verdicts": {arm: v.to_dict() for arm, v in verdicts.items()},
+        "timing": result["timing"], "cost": result["cost"],
+        "report": str(file), "result": str(file.with_suffix(".json")),
+    }
+
+
+def _smallest(verdicts: Verdicts) -> list[str]:
+    seen = [f"{arm} {v.smallest_effect:.3g}x" for arm, v in verdicts.items() if v.smallest_effect == v.smallest_effect]
+    return [f"Smallest speed-up that this study finds four times in five: {', '.join(seen)}."] if seen else []
+
+
+def _files(file: Path, seconds: float) -> list[str]:
+    return [f"Report: {file}", f"Every figure in it: {file.with_suffix('.json')}", f"Took {time_text(seconds)}; run again, it finds its runs in the store."]

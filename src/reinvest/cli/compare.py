@@ -1,0 +1,117 @@
+"""`reinvest compare STUDY`: runs what the store lacks of a study, times the arms side by side, and judges each."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from ..core.errors import InvalidValue
+from ._output import Output, plural, size_text, time_text
+from ._parser import Command, Parser, option, store_option
+from ._verdicts import target
+
+ASK_ABOVE_HOURS = 1.0
+
+
+def machine_options(parser: Parser) -> None:
+    """--workers and --device."""
+    option(parser, "--workers", type=int, metavar="N", help=(
+        "runs that train at the same time (default: one per core on a CPU, each with one thread; one on a GPU)"))
+    parser.add_argument("--device", type=str, default="cpu", help='where to train: "cpu", "cuda", "cuda:1"')
+
+
+def _arguments(parser: Parser) -> None:
+    parser.add_argument("study", type=str, metavar="STUDY", help="a YAML file, or a Python file that defines `study = ri.Study(...)`")
+    store_option(parser)
+    machine_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only say how many runs, hours and bytes it would take")
+    option(parser, "--max-hours", type=float, metavar="H", help=(
+        "begin no replicate (one seed of every arm and duration) that would not end within H hours of now"))
+    parser.add_argument("--yes", action="store_true", help=f"do not ask before a study of more than {ASK_ABOVE_HOURS:g} hour (a terminal is asked)")
+    option(parser, "--out", type=str, metavar="FILE.html", help=(
+        "the report; FILE.json beside it holds every figure (default: the study's name with .html, in this folder)"))
+
+
+def _run(options: Namespace, out: Output) -> int:
+    from ..evaluation.study import load_study
+
+    hours = options.get("max_hours")
+    if hours is not None and not hours > 0:
+        raise InvalidValue(f"--max-hours is above 0, got {hours:g}; leave it out for no limit")
+    # A YAML study's factories may live beside it, as those of a Python study do.
+    beside = str(Path(options.study).resolve().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)
+    study = load_study(options.study)
+    machine = {"workers": options.get("workers"), "device": options.device}
+    if options.dry_run:
+        return _dry_run(study, options.store, machine, out)
+    file = target(options.get("out") or f"{Path(options.study).stem}.html")
+    if not options.yes and not out.as_json and sys.stdin.isatty() and sys.stderr.isatty() and not _agreed(study, options.store, machine):
+        out.note("nothing was run")
+        return 0
+    from ._study import run_and_report
+
+    command = f"reinvest compare {shlex.quote(options.study)} --store {shlex.quote(options.store)}"
+    return run_and_report(study, options.store, file, out, reproduce=command, max_hours=hours, **machine)
+
+
+def _dry_run(study: Any, folder: str, machine: dict[str, Any], out: Output) -> int:
+    from ..evaluation.compare import estimate
+    from ..store import Store
+
+    cost = estimate(study, Store(folder), **machine)
+
+    def text() -> str:
+        rest = cost["runs"] - cost["found"]
+        lines = [
+            f"{plural(cost['runs'], 'run')}: {cost['found']:,} in the store, {rest:,} to train",
+            f"about {time_text(cost['hours'] * 3600)} with {plural(cost['workers'], 'worker')}, "
+            f"{size_text(cost['disk_bytes'])} of disk, and the timing block",
+        ]
+        lines += [f"  {arm}: {1000 * seconds:.3g} ms a step" for arm, seconds in cost["seconds_per_step"].items()]
+        own = [name for name in study.all_arms() if name not in cost["seconds_per_step"]]
+        return "\n".join([*lines, *(f"  {name}: not a recipe, counted as runs and not in hours" for name in own)])
+
+    out.give(cost, text)
+    return 0
+
+
+def _agreed(study: Any, folder: str, machine: dict[str, Any]) -> bool:
+    from ..evaluation.compare import estimate
+    from ..store import Store
+
+    cost = estimate(study, Store(folder), **machine)
+    if cost["hours"] <= ASK_ABOVE_HOURS:
+        return True
+    print(f"{cost['runs'] - cost['found']:,} runs, about {cost['hours']:.1f} hours; go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+COMPARE = Command(
+    about=(
+        "Run a study and judge every arm against the baseline: quality against training time, with intervals, on the same machine.\n"
+        "Only runs that the store lacks are trained, so Ctrl-C costs nothing: the same command continues.\n\n"
+        "A study file (YAML):\n"
+        "  title: Label smoothing on digits\n"
+        "  baseline: {task: digits, model: convnet, batch_size: 64}     # recipe fields, see reinvest train --help\n"
+        "  arms:\n"
+        "    smooth: {methods: [LabelSmoothing: {alpha: 0.1}]}           # what differs from the baseline\n"
+        "    own: {command: python mine.py --duration {duration} --seed {seed}}   # quoted in YAML; leaves a recorded run\n"
+        "  durations: [3ep, 6ep, 12ep, 24ep]     # ep epochs, st steps; at least 4, each at most 3 times the one before\n"
+        "  seeds: 5                              # runs per arm and duration, at least 3\n"
+        "  tuning: {baseline: 10, smooth: 10}    # trials spent on each; left out: a claim about these recipes only\n\n"
+        "Exit code 0 if any arm got a verdict, 3 if every arm is not comparable."
+    ),
+    examples=(
+        "reinvest compare examples/study.yaml --dry-run",
+        "reinvest compare examples/study.yaml --max-hours 0.5 --out smoothing.html",
+        "reinvest compare examples/own_loop_study.yaml --store runs --json",
+    ),
+    arguments=_arguments,
+    run=_run,
+)

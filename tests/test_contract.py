@@ -1,0 +1,89 @@
+"""Every method of the catalogue keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from contract_cases import CASES, pair_of_all
+
+from reinvest._testing.compare import distance
+from reinvest._testing.loops import ChainLoop, Setup
+from reinvest.methods._catalog import catalog
+from reinvest.testing import MethodContract
+
+
+def _contract(name: str) -> type[MethodContract]:
+    case = CASES[name]
+
+    def two_processes(self):
+        return pair_of_all()[name]
+
+    return type(
+        f"Test{name}",
+        (MethodContract,),
+        {
+            "method": catalog[name],
+            "bad": case.bad,
+            "function_form": case.function_form,
+            "two_processes": two_processes,
+            "__module__": __name__,
+        },
+    )
+
+
+globals().update({f"Test{name}": _contract(name) for name in CASES})
+
+
+def test_the_table_covers_the_catalogue():
+    assert set(CASES) == set(catalog)
+
+
+def test_names_in_conflicts_exist():
+    for method in catalog.values():
+        assert set(method.card.conflicts) <= set(catalog)
+
+
+# One method a phase; the others are traced without being lowered, in the contract.
+LOWERED = ["BlurPool", "SelectiveBackprop", "Cutout", "LabelSmoothing", "GradientClipping", "EMA"]
+
+
+def test_inductor_gives_the_same_weights():
+    setup = Setup(epochs=1).plain()
+    torch._dynamo.reset()
+    for name in LOWERED:
+        eager = ChainLoop(setup, [catalog[name](**catalog[name].example)]).run().result()
+        compiled = ChainLoop(setup, [catalog[name](**catalog[name].example)], backend="inductor").run().result()
+        assert distance(eager, compiled) <= 1e-5, name
+    torch._dynamo.reset()
+
+
+def test_a_broken_method_fails_the_contract():
+    """The clauses have teeth: a method that draws from the global generator, and leaves a hook, is found out."""
+    from reinvest.core.method import Card, Method
+
+    class Noisy(Method):
+        """Adds noise in a way that no method may."""
+
+        card = Card("Noise", "none", 2000, "none", "augment", "nothing", "everything", ("vision",))
+        neutral = {"scale": 0.0}
+        example = {"scale": 0.1}
+
+        def __init__(self, scale=0.1):
+            self.scale = scale
+
+        def start(self, context):
+            context.model.register_forward_hook(lambda *_: None)
+
+        def augment(self, batch, context):
+            """Noise."""
+            return batch.with_inputs(batch.inputs + self.scale * torch.randn_like(batch.inputs))
+
+    contract = type("Broken", (MethodContract,), {"method": Noisy})()
+    for clause in (
+        contract.test_01_neutral_setting_is_the_plain_loop,
+        contract.test_07_draws_only_from_its_own_streams,
+        contract.test_09_bad_values_are_refused,
+        contract.test_10_finish_leaves_nothing_behind,
+    ):
+        with pytest.raises(AssertionError):
+            clause()
