@@ -146,9 +146,6 @@ class Decay(Method):
                 a.lerp_(p, 0.5)
                 p.lerp_(a, 0.1)
 
-    def averages(self) -> list[tuple[Tensor, Tensor]]:
-        return list(zip(self.parameters, self.average, strict=True)) if hasattr(self, "parameters") else []
-
     def state_dict(self) -> dict[str, Any]:
         return {"average": [a.clone() for a in self.average], "steps": list(self.steps)}
 
@@ -305,11 +302,9 @@ def examples(count: int = 45, features: int = 6, classes: int = 4, dtype: torch.
 
 def net(features: int = 6, classes: int = 4, *, dropout: float = 0.0, norm: bool = False, dtype: Any = None) -> nn.Module:
     """A small network with fixed initial weights; the global generator is left alone."""
-    layers: list[nn.Module] = [nn.Linear(features, 8)]
-    if norm:
-        layers.append(nn.BatchNorm1d(8))
-    layers += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, classes)]
-    model = nn.Sequential(*layers)
+    with torch.random.fork_rng(devices=[]):
+        norms = [nn.BatchNorm1d(8)] if norm else []
+        model = nn.Sequential(nn.Linear(features, 8), *norms, nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, classes))
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for p in model.parameters():

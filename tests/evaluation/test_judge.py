@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reinvest.core.errors import InvalidValue, UnknownName
-from reinvest.evaluation import Verdict, verdict
+from reinvest.evaluation import Verdict, mean_curve, predict, verdict
 
 OPPOSITE = {"better": "worse", "worse": "better"}
 quick = settings(max_examples=25, deadline=None, derandomize=True, database=None)
@@ -139,20 +139,30 @@ def nasty_points(draw: st.DrawFn) -> list[dict]:
         chosen = draw(st.sampled_from(rows))
         for row in rows:
             same_cell = (row["arm"], row["duration"]) == (chosen["arm"], chosen["duration"])
-            if row is chosen or (whole == "cell" and same_cell) or (whole == "arm" and row["arm"] == chosen["arm"]):
+            if (
+                row is chosen
+                or (whole == "cell" and same_cell)
+                or (whole == "arm" and row["arm"] == chosen["arm"])
+            ):
                 row[column] = value
     return rows
 
 
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=80)
 @given(nasty_points(), st.booleans(), st.sampled_from([None, "duration"]), st.sampled_from([None, 500]))
-def test_faults_in_the_data_never_raise(rows: list[dict], higher: bool, pairs: str | None, test: int | None) -> None:
+def test_faults_in_the_data_never_raise(
+    rows: list[dict], higher: bool, pairs: str | None, test: int | None
+) -> None:
     options = {"higher_is_better": higher, "metric": "accuracy" if higher else "loss", "test_examples": test}
     v = verdict(rows, "a", pairs=pairs, **options)["b"]
     json.dumps(v.to_dict(), allow_nan=False)
     assert v.verdict != "not comparable" or v.reasons
     assert v.low <= v.high and (math.isnan(v.speedup) or v.low <= v.speedup <= v.high)
-    verdict([{**row, "quality": row["quality"]} for row in rows], "a", metric="r2")
+    for arm in "ab":
+        curve = mean_curve(rows, arm, **options)
+        json.dumps([curve.to_dict(), [cell.to_dict() for cell in curve.cells]], allow_nan=False)
+    drawn = predict(rows, baseline="a", arm="b", higher_is_better=higher, test_examples=test)
+    json.dumps(drawn and drawn.to_dict(), allow_nan=False)
 
 
 @quick

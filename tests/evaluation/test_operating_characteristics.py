@@ -84,7 +84,7 @@ NULL = {
 @pytest.mark.parametrize("name", NULL)
 def test_null(name: str) -> None:
     base, method, noise = NULL[name]
-    assert_null(simulate(lambda rng: sim.two_arms(base, method, rng, **noise), 500, seed=11))
+    assert_null(simulate(lambda rng: sim.two_arms(base, method, rng, **noise), 400, seed=11))
 
 
 POWER = [
@@ -188,7 +188,7 @@ def test_the_timing_blocks_shared_error_must_be_added() -> None:
         rows = sim.two_arms(sim.standard, sim.standard, rng, n=5)
         return [{**row, "seconds": row["seconds"] * shift} if row["arm"] == "b" else row for row in rows]
 
-    ignored = simulate(draw, 400, 18)
-    added = simulate(draw, 400, 18, timing={"b": {"log_ratio_variance": sd**2, "df": 9}})
+    ignored = simulate(draw, 300, 18)
+    added = simulate(draw, 300, 18, timing={"b": {"log_ratio_variance": sd**2, "df": 9}})
     assert_null(added)
-    assert at_least(ignored.better, 400) > FALSE_BETTER and at_most(ignored.covered, 400) < 0.90
+    assert at_least(ignored.better, 300) > FALSE_BETTER and at_most(ignored.covered, 300) < 0.90

@@ -55,6 +55,7 @@ CASES: dict[str, tuple[Callable[[], Rows], dict[str, Any], str]] = {
         {},
         "finite number",
     ),
+    "huge quality": (lambda: change(rows_of(), of("a", "1", 1), quality=-1e300), {}, "finite number"),
     "text quality": (lambda: change(rows_of(), of("b", "1", 1), quality="n/a"), {}, "finite number"),
     "negative seconds": (lambda: change(rows_of(), of("b", "1", 1), seconds=-3.0), {}, "positive"),
     "zero seconds": (lambda: change(rows_of(), of("b", "1", 1), seconds=0), {}, "positive"),

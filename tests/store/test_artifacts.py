@@ -125,7 +125,8 @@ def test_a_pickle_in_the_place_of_tensors_is_not_executed(tmp_path: Path) -> Non
 def test_state_comes_back_as_it_was(tmp_path: Path) -> None:
     state = {
         "model": OrderedDict(w=torch.randn(3), n=torch.tensor(2)),
-        "step": 3, "lr": 0.1, "big": 2**70, "names": ["a", None, True], "pair": (1, 2), "generator": torch.get_rng_state(),
+        "step": 3, "lr": 0.1, "big": 2**70, "names": ["a", None, True], "pair": (1, 2),
+        "generator": torch.get_rng_state(),
     }  # fmt: skip
     put_state(tmp_path / "state.pt", state)
     loaded = get_state(tmp_path / "state.pt")

@@ -173,7 +173,8 @@ def test_outputs_that_are_no_class_scores_keep_losses_only(tmp_path: Path) -> No
     a = Accumulator(tmp_path)
     a.begin(3, 1)
     for length in (4, 6):  # batches of sequences padded to different lengths
-        a.observe(0, torch.tensor([length // 4]), torch.ones(1), torch.zeros(1, length, 7), torch.zeros(1, length), None)
+        output, targets = torch.zeros(1, length, 7), torch.zeros(1, length)
+        a.observe(0, torch.tensor([length // 4]), torch.ones(1), output, targets, None)
     found = read(a, tmp_path)
     assert found.loss.nan_to_num(-1).tolist() == [[-1, 1, -1]]
     assert found.correct.isnan().all()

@@ -15,7 +15,9 @@ from reinvest.store import Run, RunWriter, Store
 Record = Callable[..., AbstractContextManager[RunWriter]]
 
 
-def test_a_run_tells_what_was_decided_and_what_happened(store: Store, record: Record, finished: Callable[..., Run]) -> None:
+def test_a_run_tells_what_was_decided_and_what_happened(
+    store: Store, record: Record, finished: Callable[..., Run]
+) -> None:
     parent = finished("parent")
     with record(config={"lr": 0.1, "sizes": (1, 2)}, seed=7, parents=[parent]) as writer:
         writer.note(colour="blue")

@@ -41,10 +41,13 @@ def test_reading_a_store_that_is_not_there_creates_nothing(tmp_path: Path) -> No
     assert not store.path.exists()
 
 
-def test_runs_are_listed_by_age_and_filtered(store: Store, finished: Callable[..., Run], interrupted: Callable[..., Run]) -> None:
+def test_runs_are_listed_by_age_and_filtered(
+    store: Store, finished: Callable[..., Run], interrupted: Callable[..., Run]
+) -> None:
     a, b, c = finished("a"), interrupted("b"), finished("a", task="mnist")
     assert store.runs() == [a, b, c]
-    assert store.runs(task="mnist") == [c] and store.runs(name="a") == [a, c] and store.runs(status="interrupted") == [b]
+    assert store.runs(task="mnist") == [c] and store.runs(name="a") == [a, c]
+    assert store.runs(status="interrupted") == [b]
     assert store.runs(where="task=digits and status=finished") == [a]
     assert store.runs(task="none") == []
     with pytest.raises(UnknownName, match="did you mean 'finished'"):
@@ -93,7 +96,9 @@ def test_find_takes_other_statuses_when_asked(store: Store, record: Record, inte
     assert store.find(run.identity, status=("finished", "diverged")) == writer.run
 
 
-def test_best_reads_validation_of_finished_runs_only(store: Store, record: Record, finished: Callable[..., Run]) -> None:
+def test_best_reads_validation_of_finished_runs_only(
+    store: Store, record: Record, finished: Callable[..., Run]
+) -> None:
     finished(seed=1, accuracy=0.9, split="test")
     low, high = finished(seed=2, accuracy=0.4), finished(seed=3, accuracy=0.6)
     with pytest.raises(ZeroDivisionError), record(seed=4) as writer:
@@ -218,17 +223,17 @@ def test_a_full_disk_is_one_sentence_and_no_half_run_is_finished(tmp_path: Path,
             writer.log(split="validation", accuracy=0.5)
         if moment == "before":
             ballast = fill(disk)
-        with pytest.raises(StoreUnwritable, match=r"must be writable.*free some space"):
-            with store.record("bad", task="digits", facts=FACTS) as bad:
-                bad.log(split="validation", accuracy=0.9)
-                bad.save_weights({"w": torch.ones(1000)})
-                ballast = fill(disk)
-                if moment == "weights":
-                    bad.save_weights({"w": torch.ones(100_000)})
-                if moment == "state":
-                    bad.save_state({"w": torch.ones(100_000)})
-                while moment == "log":
-                    bad.log(split="train", loss=1.0)
+        refused = pytest.raises(StoreUnwritable, match=r"must be writable.*free some space")
+        with refused, store.record("bad", task="digits", facts=FACTS) as bad:
+            bad.log(split="validation", accuracy=0.9)
+            bad.save_weights({"w": torch.ones(1000)})
+            ballast = fill(disk)
+            if moment == "weights":
+                bad.save_weights({"w": torch.ones(100_000)})
+            if moment == "state":
+                bad.save_state({"w": torch.ones(100_000)})
+            while moment == "log":
+                bad.log(split="train", loss=1.0)
         # Reading works on the full disk, in this process and in a fresh one.
         for reader in (store, Store(disk / "runs")):
             assert [run.name for run in reader.runs(status="finished")] == ["good"]
@@ -265,9 +270,9 @@ def test_a_read_only_disk_is_one_sentence_and_can_be_read(tmp_path: Path) -> Non
             subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
             with Store(disk / "runs") as store:
                 assert [run.status for run in store.runs()] == ["finished"] and store.verify() == []
-                with pytest.raises(StoreUnwritable, match="read-only"):
-                    with store.record("bad", task="digits", facts=FACTS):
-                        pass
+                refused = pytest.raises(StoreUnwritable, match="read-only")
+                with refused, store.record("bad", task="digits", facts=FACTS):
+                    pass
                 for act in (store.rebuild, lambda: store.gc(delete=True, where="name=good")):
                     with pytest.raises(StoreUnwritable):
                         act()

@@ -39,7 +39,9 @@ def test_unknown_key_lists_the_known() -> None:
         parse("stat=finished")
 
 
-@pytest.mark.parametrize("bad", ["", "task", "task=", "=digits", "task=digits and", "seed=abc", "__import__('os')", "seed"])
+@pytest.mark.parametrize(
+    "bad", ["", "task", "task=", "=digits", "task=digits and", "seed=abc", "__import__('os')", "seed"]
+)
 def test_what_is_no_filter_is_refused(bad: str) -> None:
     with pytest.raises(InvalidValue):
         parse(bad)

@@ -21,11 +21,11 @@ import torch
 from ..core.errors import Conflict, InvalidValue
 from ..core.method import PHASES, Method, overrides, phases_of
 from ..core.protocols import current_recorder
+from ..loop.train import train
 from ..methods.augment.cutout import Cutout
 from ..methods.gradients.clipping import GradientClipping
 from ..methods.targets.label_smoothing import LabelSmoothing
 from ..methods.weights.ema import EMA
-from ..loop.train import train
 from ..store import Store
 from .compare import differences, distance, generators, traces
 from .library import LibrarySetup

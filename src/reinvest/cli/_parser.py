@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -44,12 +44,16 @@ class Parser(ArgumentParser):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Command:
-    """One command: what it says of itself, its arguments, and the function it calls (options, output) -> exit code."""
+    """One command: what it says of itself, its arguments, and the function it calls (options, output) -> exit code.
+
+    rewrite: brings what was typed into the form that the parser reads.
+    """
 
     about: str
     examples: tuple[str, ...]
     arguments: Callable[[Parser], None]
     run: Callable[[Namespace, Output], int]
+    rewrite: Callable[[Sequence[str]], list[str]] = list
 
     def parser(self, name: str) -> Parser:
         """The parser of `reinvest NAME`."""

@@ -85,7 +85,7 @@ def _call(words: list[str], out: Output) -> int:
     if "-h" in rest or "--help" in rest:
         print(parser.format_help(), end="")
         return OK
-    return command.run(parser.parse_args(rest), out)
+    return command.run(parser.parse_args(command.rewrite(rest)), out)
 
 
 def _split(words: list[str]) -> tuple[str, list[str]]:

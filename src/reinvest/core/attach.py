@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,18 +29,22 @@ CLOSURE = (
 
 def inner_module(model: nn.Module) -> nn.Module:
     """The module inside torch.compile's and DistributedDataParallel's wrappers."""
-    while True:
-        inside = getattr(model, "_orig_mod", None)
-        if inside is None and isinstance(model, nn.parallel.DistributedDataParallel):
-            inside = model.module
-        if inside is None:
-            return model
-        model = inside
+    inside = _unwrap(model)
+    return model if inside is None else inner_module(inside)
 
 
 def is_compiled(model: nn.Module) -> bool:
     """Whether torch.compile wraps the model, or was called on it in place."""
-    return getattr(model, "_orig_mod", None) is not None or getattr(model, "_compiled_call_impl", None) is not None
+    if getattr(model, "_orig_mod", None) is not None or getattr(model, "_compiled_call_impl", None) is not None:
+        return True
+    inside = _unwrap(model)
+    return inside is not None and is_compiled(inside)
+
+
+def _unwrap(model: nn.Module) -> nn.Module | None:
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return model.module  # type: ignore[no-any-return]
+    return getattr(model, "_orig_mod", None)
 
 
 def ranks() -> tuple[int, int]:
@@ -86,18 +91,23 @@ class Attachment:
         gradients = chain._by_phase["gradients"]
         self.twice = tuple(m for m in gradients if m.needs_closure)
         self.once = tuple(m for m in gradients if not m.needs_closure)
-        self.started: list[Method] = []
+        self.ending = contextlib.ExitStack()
+        self.recording = False
         self.batch: Batch | None = None
         self.whole: Batch | None = None
         self.last_part = True
         self.rows = self.count = 0
         self.losses_of_batch = 0
         self.batch_in_epoch = 0
-        self.resumed = False
+        self.resumed = self.continued = False
         self.frozen = False
         self.kind: Any = None
         self.fused = (
-            criterion is cross_entropy and not self.observing and chain.reduction == "example" and not chain._by_phase["losses"]
+            criterion is cross_entropy
+            and not self.observing
+            and chain.reduction == "example"
+            and not chain._by_phase["losses"]
+            and self.context.device.type == "cpu"  # elsewhere an ignored label would not raise, but stop the device
         )
         self.generator: tuple[Tensor, Tensor | None] | None = None
         self.token_weights: Tensor | None = None
@@ -108,13 +118,16 @@ class Attachment:
         return self.context.world[1]
 
     def start(self) -> None:
+        """Start the methods in order; each one that has started will be finished, whatever happens."""
+        self.ending.callback(self._end_recording)
         for method in self.chain.members:
             if method.changes_model and self.compiled:
                 raise Conflict(f"{method.name} replaces modules and needs a model that is not compiled yet, got a compiled one; attach first, compile inside")
-            self.started.append(method)
             method.start(self.context)
+            self.ending.callback(method.finish, self.context)
         if self.recorder is not None:
             context = self.context
+            self.recording = True
             self.recorder.begin({
                 "duration": str(self.duration),
                 "total_steps": context.total_steps,
@@ -126,9 +139,11 @@ class Attachment:
             })
 
     def finish(self) -> None:
-        for method in reversed(self.started):
-            method.finish(self.context)
-        if self.recorder is not None:
+        """Finish the methods in reverse order, all of them, then the record."""
+        self.ending.close()
+
+    def _end_recording(self) -> None:
+        if self.recorder is not None and self.recording:
             self.recorder.end({"steps": self.context.step, "clock": self.clock.read()})
 
     # ---- batches -----------------------------------------------------------------------------------------------
@@ -154,11 +169,12 @@ class Attachment:
 
     def to_skip(self, loader: Any) -> int:
         """Batches to read past after a resume, where the loader does not start in mid-epoch itself."""
-        return 0 if getattr(loader, "start", 0) == self.batch_in_epoch else self.batch_in_epoch
+        start = getattr(loader, "start", 0)
+        return self.batch_in_epoch - (start if isinstance(start, int) and start <= self.batch_in_epoch else 0)
 
     def hand_out(self, batch: Batch, whole: Batch | None, last: bool = True) -> None:
+        self.losses_of_batch = 0
         if whole is None or self.whole is not whole:
-            self.losses_of_batch = 0
             self.batch_in_epoch += 1
             by_kind = self.chain._by_phase["kind"]
             self.kind = tuple(m.kind(self.context) for m in by_kind) if by_kind else None
@@ -180,11 +196,22 @@ class Attachment:
         return losses if losses.ndim == 1 else per_example(losses, original)
 
     def _token_weights(self, losses: Tensor, original: Any) -> Tensor:
-        counts = valid_counts(losses, original) if losses.ndim > 1 else torch.ones_like(losses)
+        counts = valid_counts(losses, original)
         weights = counts / counts.sum().clamp(min=1)
-        if self.whole is None or self.batch is None:
-            return weights
-        return weights * (_valid(self.batch.targets) / _valid(self.whole.targets))
+        return weights if self.whole is None else weights * self.share(original)
+
+    def share(self, target: Any) -> float:
+        """This part's share of the whole batch's valid positions.
+
+        The loop may have cut positions off at the front of the targets (a language model's labels[:, 1:]); they are cut
+        off in the whole batch too.
+        """
+        whole = None if self.whole is None else self.whole.targets
+        if not isinstance(target, Tensor) or not isinstance(whole, Tensor):
+            return self.rows / self.count
+        if target.ndim > 1 and whole.ndim == target.ndim:
+            whole = whole[:, -target.shape[1] :]
+        return _valid(target) / max(1.0, _valid(whole))
 
     def record(self, losses: Tensor | None, output: Tensor, target: Any) -> None:
         """Hand the raw cross-entropy against the original labels to the recorder; blended examples are left out."""
@@ -236,7 +263,7 @@ class Attachment:
         for method in self.twice:
             if closure is None:
                 raise LoopError(f"{method.name} evaluates every batch twice and needs a closure, got none; write:\n{CLOSURE}")
-            updated = method.gradients(context, lambda: self.again(closure)) and updated
+            updated = self._evaluate_twice(method, closure) and updated
         if scaler is not None:
             self._unscale()
         for method in self.once:
@@ -257,8 +284,35 @@ class Attachment:
             if self.scheduler is not None:
                 self.scheduler.step()
         context.optimizer.zero_grad(set_to_none=True)
+        self.batch = None
         self.clock.stop(self.kind, progress)
         return updated
+
+    def _evaluate_twice(self, method: Method, closure: Callable[[], Any]) -> bool:
+        """The gradients phase with a second pass; under a scaler the method sees unscaled gradients of both.
+
+        A scaler unscales once a step, which is done afterwards as for any other method, so here the factor is taken out
+        and put back by hand.
+        """
+        scale = self.scaler.get_scale() if self.scaler is not None else 1.0
+        if scale == 1.0:
+            return method.gradients(self.context, lambda: self.again(closure))
+
+        def again() -> None:
+            self.again(closure)
+            self._multiply_gradients(1.0 / scale)
+
+        self._multiply_gradients(1.0 / scale)
+        go = method.gradients(self.context, again)
+        self._multiply_gradients(scale)
+        return go
+
+    def _multiply_gradients(self, factor: float) -> None:
+        with torch.no_grad():
+            for group in self.context.optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(factor)
 
     def _unscale(self) -> None:
         try:
@@ -287,7 +341,7 @@ class Attachment:
             if state[name] != value:
                 raise InvalidValue(f"a resumed run keeps its {name}, got {value} for a state with {state[name]}; attach with the same values")
         context.step, context.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch"]
-        self.resumed = context.epoch >= 0
+        self.resumed, self.continued = context.epoch >= 0, True
         if self.batch_in_epoch >= context.steps_per_epoch:
             context.epoch, self.batch_in_epoch = context.epoch + 1, 0
         self.clock.load_state_dict(state["clock"])
@@ -296,7 +350,7 @@ class Attachment:
 
 
 def _valid(targets: Any) -> float:
-    if isinstance(targets, Tensor) and not targets.is_floating_point() and targets.ndim > 1:
+    if isinstance(targets, Tensor) and not targets.is_floating_point():
         return float((targets != IGNORE).sum())
     return float(len(targets))
 

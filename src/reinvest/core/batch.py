@@ -159,6 +159,9 @@ class Indexed:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
+        index = int(index)
+        if index < 0:
+            index += len(self)
         item = self.dataset[index]
         if isinstance(item, Mapping):
             return {**item, ID_KEY: index}

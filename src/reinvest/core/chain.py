@@ -109,8 +109,8 @@ class Methods:
         return self._now
 
     def _report_unused(self, now: Attachment) -> None:
-        if not any(now.calls.values()):
-            return
+        if now.continued and not any(now.calls.values()):
+            return  # a run that was already complete when it was resumed
         for call, phases in (("batches", ("select", "augment")), ("loss", ("targets", "losses")), ("step", ("gradients", "weights"))):
             if now.calls[call]:
                 continue
@@ -176,7 +176,7 @@ class Methods:
             now.hand_out(batch, None)
             yield batch.package()
             return
-        rows = split_rows(len(batch), parts)
+        rows = split_rows(len(batch), min(parts, len(batch)))  # the last batch of an epoch may be short
         for k, piece in enumerate(rows):
             part = batch.take(piece)
             now.hand_out(part, batch, last=k == len(rows) - 1)
@@ -197,7 +197,7 @@ class Methods:
             raise LoopError(f"loss needs the current batch, got none; take batches from methods.batches(loader):\n{LOOP}")
         if output.ndim == 0:
             now.losses_of_batch += 1
-            return self._scalar(now, output, batch)
+            return self._scalar(now, output, target, batch)
         now.losses_of_batch += 1
         if output.shape[0] != now.rows:
             raise LoopError(
@@ -218,20 +218,27 @@ class Methods:
             now.record(raw, output, original)
         for method in by_phase["losses"]:
             losses = method.losses(losses, output, batch, now.context)
+            if losses.ndim != 1 or len(losses) != now.rows:
+                raise InvalidValue(
+                    f"the losses phase returns one loss per example ([B] = [{now.rows}]), got {list(losses.shape)} from "
+                    f"{method.name}; leave the mean to the chain"
+                )
         if now.token_weights is not None:
             return (losses * now.token_weights).sum()
         if now.whole is None:
             return losses.mean()
         return losses.sum() / now.count
 
-    def _scalar(self, now: Attachment, output: Tensor, batch: Batch) -> Tensor:
+    def _scalar(self, now: Attachment, output: Tensor, target: Any, batch: Batch) -> Tensor:
         refusing = [m.name for m in (*self._by_phase["targets"], *self._by_phase["losses"])]
         if refusing:
             raise InvalidValue(
                 f"{' and '.join(refusing)} need outputs per example, got a model's own scalar loss; "
                 'pass the logits: methods.loss(out.logits, batch["labels"])'
             )
-        return output if now.whole is None else output * (len(batch) / now.count)
+        if now.whole is None:
+            return output
+        return output * (now.share(target) if self.reduction == "token" else len(batch) / now.count)
 
     def step(self, closure: Callable[[], Any] | None = None) -> bool:
         """Unscale, gradients, optimizer step, scaler update, weights, scheduler, zero_grad: nobody else calls those.
@@ -243,6 +250,8 @@ class Methods:
         now = self._now
         if now is None:
             now = self._attached("step")
+        if now.batch is None and now.calls["batches"]:
+            raise LoopError(f"step is called once per batch, got a call without a new one; write:\n{LOOP}")
         now.calls["step"] += 1
         if closure is not None and now.losses_of_batch == 0:
             now.remember_generator()

@@ -29,9 +29,12 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 
 
 def valid_counts(losses: Tensor, targets: Any) -> Tensor:
-    """How many positions of each example count: float [B]; all of them unless class targets hold -100."""
-    if isinstance(targets, Tensor) and not targets.is_floating_point() and targets.shape == losses.shape:
-        return (targets != IGNORE).flatten(1).sum(1).to(losses.dtype)
+    """How many positions of each example count: float [B]; all of them unless class targets hold -100.
+
+    A criterion may have averaged over an example's positions itself (losses [B], targets [B, T]).
+    """
+    if isinstance(targets, Tensor) and not targets.is_floating_point() and targets.shape[: losses.ndim] == losses.shape:
+        return (targets != IGNORE).reshape(len(losses), -1).sum(1).to(losses.dtype)
     return torch.full((len(losses),), float(losses[0].numel()), dtype=losses.dtype, device=losses.device)
 
 

@@ -14,6 +14,9 @@ import numpy as np
 from .curves import Array, pchip_slopes
 from .points import Point, by_duration
 
+# Mean log seconds closer than this count as one time.
+TIED = 1e-9
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -54,9 +57,9 @@ class Arm:
     seconds_per_step: float | None
 
     @property
-    def span(self) -> float:
-        """Range of log seconds."""
-        return float(self.x[-1] - self.x[0])
+    def has_curve(self) -> bool:
+        """True with at least two durations, all different in time."""
+        return len(self.x) > 1 and float(np.diff(self.x).min()) >= TIED
 
 
 def build_arm(
@@ -80,7 +83,9 @@ def build_arm(
     errors = [scale.error(q) for q in qualities]
     mean_error = np.array([_cell_error(e, scale, test_examples) for e in errors])
     y = -np.log(mean_error)
-    slope = np.maximum(0.0, pchip_slopes(x, y)) if len(x) > 1 else np.zeros(1)
+    # Tied times have no curve: drawing goes on without one, judging has refused them before.
+    drawable = len(x) > 1 and float(np.diff(x).min()) >= TIED
+    slope = np.maximum(0.0, pchip_slopes(x, y)) if drawable else np.zeros(len(x))
     # A run that was slower than its cell may be better for that reason alone; the slope says by how much.
     deviations = tuple(
         -_centred(e) / m - b * (t - t.mean())

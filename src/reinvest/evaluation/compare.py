@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..core.chain import NoEffectWarning
 from ..core.errors import InvalidValue
 from ..core.hardware import comparable
 from ..core.names import resolve
@@ -72,6 +74,7 @@ def compare(
     seeds: int = 5,
     store: Any,
     workers: int | None = None,
+    threads: int | None = None,
     device: str = "cpu",
     rounds: int = 10,
     max_hours: float | None = None,
@@ -82,14 +85,14 @@ def compare(
 
     baseline, arms: recipes, callables (duration, seed, store) -> Run, or commands with {duration} and {seed}.
     durations: at least 4, such as ["5ep", "10ep", "20ep", "40ep"]; seeds: runs per arm and duration, at least 3.
-    workers: processes that train at the same time (default: one per core on a CPU, one on a GPU); rounds: of the
-    timing block; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
+    workers: processes that train at the same time (default: one per core on a CPU, one on a GPU); threads: of torch in
+    each (default: the cores shared out); rounds: of the timing block; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
     tuning, metric, higher_is_better, about (see Study).
 
     Runs that the store holds are not repeated. Raises InvalidValue for a plan that cannot end in a verdict.
     """
     study = Study(baseline=baseline, arms=arms, durations=durations, seeds=seeds, **declared)
-    return run_study(study, store, workers=workers, device=device, rounds=rounds, max_hours=max_hours, listener=listener)
+    return run_study(study, store, workers=workers, threads=threads, device=device, rounds=rounds, max_hours=max_hours, listener=listener)
 
 
 def run_study(
@@ -97,6 +100,7 @@ def run_study(
     store: Any,
     *,
     workers: int | None = None,
+    threads: int | None = None,
     device: str = "cpu",
     rounds: int = 10,
     max_hours: float | None = None,
@@ -105,7 +109,7 @@ def run_study(
 ) -> Verdicts:
     """`compare` for a study that is already put together (from a file, say); reproduce: the command to print."""
     listener = listener or Listener()
-    machine = _machine(workers, device)
+    machine = _machine(workers, threads, device)
     begun = time.perf_counter()
     jobs = plan(study)
     todo = [job for job in jobs if found(job, store) is None]
@@ -130,15 +134,17 @@ def run_study(
                  reproduce=reproduce)
 
 
-def _machine(workers: int | None, device: str) -> Machine:
+def _machine(workers: int | None, threads: int | None, device: str) -> Machine:
     import torch
 
     cores = os.cpu_count() or 1
     count = workers or (cores if device == "cpu" else 1)
     if count < 1:
         raise InvalidValue(f"workers is 1 or more, got {workers}; leave it out for one per core")
-    threads = max(1, cores // count) if device == "cpu" else torch.get_num_threads()
-    return Machine(count, threads, device)
+    if threads is not None and threads < 1:
+        raise InvalidValue(f"threads is 1 or more, got {threads}; leave it out to share the cores among the workers")
+    shared = max(1, cores // count) if device == "cpu" else torch.get_num_threads()
+    return Machine(count, threads or shared, device)
 
 
 @contextlib.contextmanager
@@ -200,7 +206,9 @@ def _prices(study: Study, block: Block | None) -> dict[tuple[str, str], float]:
             continue
         for duration in study.durations:
             session = Session(replace(arm, duration=duration), 0)
-            with session.attached():
+            with warnings.catch_warnings(), session.attached():
+                # The steps are counted here and not made, which the chain would otherwise report as a mistake.
+                warnings.simplefilter("ignore", NoEffectWarning)
                 counts = {s: len(steps) for s, steps in strata_of(session, session.total_steps).items()}
             prices[name, duration] = run_seconds(block.arms[name], counts)
     return prices
@@ -238,7 +246,9 @@ def _test_examples(study: Study) -> int | None:
     return None if recipe is None else int(build_task(recipe).test_examples)
 
 
-def estimate(study: Study, store: Any, *, workers: int | None = None, device: str = "cpu") -> dict[str, Any]:
+def estimate(
+    study: Study, store: Any, *, workers: int | None = None, threads: int | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """What a study would cost, before it runs: {"runs", "found", "hours", "disk_bytes", "arms": {arm: seconds per step}}.
 
     A dozen trial steps of every recipe arm price its steps; hours count the missing runs on `workers` processes.
@@ -248,7 +258,7 @@ def estimate(study: Study, store: Any, *, workers: int | None = None, device: st
 
     from ..loop.session import Session
 
-    machine = _machine(workers, device)
+    machine = _machine(workers, threads, device)
     jobs = plan(study)
     todo = [job for job in jobs if found(job, store) is None]
     per_step: dict[str, float] = {}

@@ -49,7 +49,7 @@ class Cell:
 @dataclass(frozen=True)
 class MeanCurve:
     """Mean curve of one arm: seconds, quality, low, high [size] (low and high NaN where a cell has one seed; all empty
-    with fewer than two durations), and its cells in order of time."""
+    without two durations that differ in time), and its cells in order of time."""
 
     arm: str
     seconds: Array
@@ -92,9 +92,14 @@ def mean_curve(
     if built is None:
         return MeanCurve(str(arm), NOWHERE, NOWHERE, NOWHERE, NOWHERE, ())
     test = test_examples if metric == "accuracy" else None
-    if len(built.x) < 2:
+    if not built.has_curve:
         return MeanCurve(
-            str(arm), NOWHERE, NOWHERE, NOWHERE, NOWHERE, _cells(built, np.full(1, math.nan), test, scale)
+            str(arm),
+            NOWHERE,
+            NOWHERE,
+            NOWHERE,
+            NOWHERE,
+            _cells(built, np.full(len(built.x), math.nan), test, scale),
         )
     step = np.sqrt(variances / built.n) if variances is not None else np.full(len(built.x), 1e-4)
     curves = arm_curves(built.x, built.y, step)
@@ -135,14 +140,9 @@ def drawable_arm(
     if not usable:
         return None, None, scale
     built = build_arm(str(arm), usable, scale, test_examples=test_examples)
-    if len(built.x) > 1 and np.diff(built.x).min() < 1e-9:
-        raise InvalidValue(
-            f"durations of an arm must differ in time, arm {arm!r} has two with equal mean seconds: give one label to "
-            "equal durations."
-        )
     if built.n.min() < 2 or not (built.s2 > 0.0).any():
         return built, None, scale
-    return built, trend_variances([built])[0] if len(built.x) > 1 else built.s2, scale
+    return built, trend_variances([built])[0] if built.has_curve else built.s2, scale
 
 
 def _usable(points: Sequence[Point], scale: Scale, test_examples: int | None) -> list[Point]:

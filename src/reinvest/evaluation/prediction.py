@@ -61,7 +61,7 @@ def predict(
         points, baseline, higher_is_better=higher_is_better, test_examples=test_examples
     )
     method, _, _ = drawable_arm(points, arm, higher_is_better=higher_is_better, test_examples=test_examples)
-    if base is None or method is None or len(base.x) < 2:
+    if base is None or method is None or not base.has_curve:
         return None
     label = method.labels[0] if duration is None else str(duration)
     if label not in method.labels:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .cells import Scale, cluster_of
+from .cells import TIED, Scale, cluster_of
 from .points import HUGE, UNIFORM, Point, by_duration
 from .settings import Settings
 
@@ -225,7 +225,7 @@ def _cell_faults(
             "check that the seed reaches the run."
         )
     times = sorted(float(np.mean(np.log([p.seconds for p in g]))) for g in groups.values())
-    if len(times) > 1 and min(np.diff(times)) < 1e-9:
+    if len(times) > 1 and min(np.diff(times)) < TIED:
         faults.append(
             f"durations of an arm must differ in time, arm {name!r} has two with equal mean seconds: give one label to "
             "equal durations."

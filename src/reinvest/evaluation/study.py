@@ -100,6 +100,8 @@ class Study:
         for name, text in self.about.items():
             if name in out["arms"]:
                 out["arms"][name]["about"] = text
+            else:
+                out.setdefault("about", {})[name] = text
         out["durations"], out["seeds"] = list(self.durations), self.seeds
         for name, default in (("baseline_name", "baseline"), ("pairs", None), ("tuning", None), ("metric", "accuracy"), ("higher_is_better", True)):
             value = getattr(self, name)

@@ -38,7 +38,9 @@ def prepare(base: Arm, method: Arm, settings: Settings) -> Setting:
     flags = [f"pairs were declared but {fault}: compared unpaired, which is valid and wider"] if fault else []
     spread = spread_of([base, method], [ours, theirs], paired=paired)
     if spread.mode.startswith("one block"):
-        flags.append("runs repeat a seed, trunk or study over cells, which costs power: fresh seeds in every cell tell more")
+        flags.append(
+            "runs repeat a seed, trunk or study over cells, which costs power: fresh seeds in every cell tell more"
+        )
     return Setting(
         base=base,
         method=method,

@@ -32,8 +32,11 @@ def blur(x: Tensor, stride: int | tuple[int, int] = 1, kernel: Tensor | None = N
         raise InvalidValue(f"blur takes pictures [B, C, H, W] or [C, H, W], got {list(x.shape)}; reshape them")
     kernel = (binomial_filter() if kernel is None else kernel).to(x)
     channels = x.shape[-3]
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(padded, kernel.expand(channels, 1, 3, 3), stride=stride, groups=channels)
+    # Not F.pad(mode="replicate"): its backward pass is not deterministic on a GPU, and inductor (torch 2.13) gets the
+    # layout of its result wrong.
+    x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
+    x = torch.cat([x[..., :1], x, x[..., -1:]], dim=-1)
+    return F.conv2d(x, kernel.expand(channels, 1, 3, 3), stride=stride, groups=channels)
 
 
 class BlurConv2d(nn.Conv2d):

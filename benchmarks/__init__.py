@@ -1,0 +1,1 @@
+"""Ratios against hand-written loops and plain tools; every module prints JSON lines. `make bench` runs them all."""

@@ -1,0 +1,175 @@
+"""The report: one HTML file that needs nothing else, drawn from a comparison result."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import InvalidValue
+from .numbers import Figures, Unit, pointer, quality_units, time_unit
+from .palette import DARK, LIGHT, SIGNS, SYMBOLS
+from .text import shared_flags
+
+if TYPE_CHECKING:
+    import jinja2
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(result: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write the report of `result` as one HTML file (about 5 MB, nearly all of it plotly.js); returns its path.
+
+    Goes to a temporary name first, so a report is there whole or not at all. Raises InvalidValue for a value that is
+    not a comparison result.
+    """
+    page = render(result)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.write_text(page, encoding="utf8")
+    temporary.replace(target)
+    return target
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The report's HTML. Raises InvalidValue for a value that is not a comparison result."""
+    if result.get("kind") != "comparison" or not result.get("arms"):
+        raise InvalidValue(
+            f"a report is drawn from a comparison result, got kind {result.get('kind')!r}; "
+            "pass the JSON file that compare or verdict wrote"
+        )
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    units = _units(result)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            result=result,
+            fig=Figures(result, units),
+            judged=[name for name, arm in result["arms"].items() if arm["verdict"] is not None],
+            windowed=[
+                n for n, arm in result["arms"].items() if arm["verdict"] is not None and arm["verdict"]["windows"]
+            ],
+            refused=[
+                n
+                for n, arm in result["arms"].items()
+                if arm["verdict"] is not None and arm["verdict"]["verdict"] == "not comparable"
+            ],
+            shared=shared_flags(result),
+            places={name: place for place, name in enumerate(result["arms"])},
+            quietest=_extreme(result, min),
+            loudest=_extreme(result, max),
+            steps=_decomposition(result),
+            units=units,
+            signs=SIGNS,
+            symbols=SYMBOLS,
+            light=LIGHT,
+            dark=DARK,
+            pictures=Markup(script_json(_pictures(result))),
+            twin=Markup(script_json(result)),
+            plotly=Markup(get_plotlyjs()),
+        )
+    )
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES, encoding="utf8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        capitalize_first=_capitalised,
+        pointer=lambda path: pointer(*path),
+        pretty=lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+    )
+    return environment
+
+
+def _capitalised(text: str) -> str:
+    """The first letter large; inside a figure's span, the first letter of what is shown."""
+    from markupsafe import Markup
+
+    if isinstance(text, Markup):
+        start, mark, rest = text.partition(">")
+        return start + mark + rest[:1].upper() + rest[1:]
+    return text[:1].upper() + text[1:]
+
+
+def script_json(value: Any) -> str:
+    """JSON that cannot end the script element that holds it, whatever the strings in it say."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _units(result: Mapping[str, Any]) -> dict[str, Unit]:
+    seconds = [p["seconds"] for arm in result["arms"].values() for p in arm["points"] if p["seconds"] is not None]
+    quality, gain, sd = quality_units(result["task"]["metric"])
+    cost = result["cost"].get("seconds") or 0.0
+    return {
+        "time": time_unit(max(seconds, default=1.0)),
+        "quality": quality,
+        "gain": gain,
+        "sd": sd,
+        "cost": time_unit(cost),
+    }
+
+
+def _extreme(result: Mapping[str, Any], choose: Any) -> str | None:
+    """The arm with the smallest or largest effect that could have been seen; None if no arm says."""
+    known = {n: a["verdict"]["smallest_effect"] for n, a in result["arms"].items() if a["verdict"] is not None}
+    known = {n: v for n, v in known.items() if v is not None}
+    name: str | None = choose(known, key=known.__getitem__) if known else None
+    return name
+
+
+def _decomposition(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Bars of fewer steps and cheaper steps, by arm: left end and width in per cent of one shared log axis around 1."""
+    import math
+
+    known = {}
+    for name, arm in result["arms"].items():
+        judged = arm["verdict"] or {}
+        steps, seconds = judged.get("steps_ratio"), judged.get("seconds_ratio")
+        if steps and seconds:
+            known[name] = (math.log(steps), math.log(steps) + math.log(seconds))
+    reach = 1.08 * max((abs(v) for ends in known.values() for v in ends), default=0.0) or 1.0
+    bars = {}
+    for name, (first, total) in known.items():
+        at = [50.0 + 50.0 * v / reach for v in (0.0, first, total)]
+        bars[name] = {
+            "steps_left": min(at[0], at[1]),
+            "steps_width": abs(at[1] - at[0]),
+            "seconds_left": min(at[1], at[2]),
+            "seconds_width": abs(at[2] - at[1]),
+            "total": at[2],
+        }
+    return bars
+
+
+def _pictures(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Both figures as plotly JSON in light colours, and where the dark ones differ."""
+    from .charts import quality_figure, speedup_figure, theme_changes
+
+    out = {}
+    for name, draw in (("quality", quality_figure), ("speedup", speedup_figure)):
+        light, dark = (json.loads(draw(result, theme).to_json()) for theme in (LIGHT, DARK))
+        out[name] = {"data": light["data"], "layout": light["layout"], "dark": theme_changes(light, dark)}
+    return out
+
+
+catalog = {"html": write_report}
