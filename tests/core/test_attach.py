@@ -248,7 +248,7 @@ def test_a_chain_works_on_the_module_inside_a_compiled_model(kind: str) -> None:
 def test_surgery_on_a_compiled_model_is_refused(kind: str) -> None:
     model, inside = compiled(kind)
     attachment = Methods(Surgery()).attach(model, sgd(inside), duration="1ep", data=batches(), seed=0)
-    with pytest.raises(Conflict, match=r"Surgery.*torch\.compile"), attachment:
+    with pytest.raises(Conflict, match="Surgery.*compiled"), attachment:
         pass
     assert any(isinstance(m, nn.ReLU) for m in inside.modules())
 

@@ -31,14 +31,14 @@ def test_fractions_of_an_epoch_round_and_never_vanish(epochs: float, steps_per_e
     assert steps >= 1 and abs(steps - float(f"{epochs:.4f}") * steps_per_epoch) <= 1
 
 
-@given(st.floats(0.0001, 1.0), st.integers(1, 10**6))
+@given(st.floats(1e-9, 1.0), st.integers(1, 10**6))
 def test_shares_are_of_the_whole_run(share: float, total: int) -> None:
     steps = Duration.parse(share).steps(None, total)
     assert 1 <= steps <= total and abs(steps - share * total) <= 1
-    assert Duration.parse(f"{share:.6f}").unit == ""
+    assert Duration.parse(str(Duration.parse(share))) == Duration.parse(share)
 
 
-@given(st.integers(1, 999), st.integers(1, 999), st.sampled_from(["ep", "st", "min"]))
+@given(st.integers(1, 10**12), st.integers(1, 999), st.sampled_from(["ep", "st", "min"]))
 def test_reading_what_was_written(whole: int, part: int, unit: str) -> None:
     amount = f"{whole}.{part}" if unit != "st" else str(whole)
     one = Duration.parse(f"{amount}{unit}")

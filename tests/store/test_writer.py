@@ -37,7 +37,7 @@ def test_the_writer_is_the_ambient_recorder_while_the_block_lasts(record: Record
 
 def test_a_chain_leaves_records_plan_and_cost(record: Record) -> None:
     with record() as writer:
-        assert writer.observes
+        assert writer.observing
         writer.begin({"duration": "2ep", "total_steps": 4, "epochs": 2, "examples": 4, "methods": [{"name": "EMA"}]})
         for epoch in range(2):
             for half in (0, 2):
@@ -53,7 +53,7 @@ def test_a_chain_leaves_records_plan_and_cost(record: Record) -> None:
 
 def test_without_records_nothing_is_observed(record: Record) -> None:
     with record(records=False) as writer:
-        assert not writer.observes
+        assert not writer.observing
         writer.begin({"epochs": 1, "examples": 4})
         writer.observe(0, torch.zeros(1).long(), torch.ones(1), torch.ones(1, 2), torch.zeros(1).long(), None)
         assert writer.state_dict() == {}

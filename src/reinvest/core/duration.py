@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 from .errors import InvalidValue
 
@@ -30,7 +31,7 @@ class Duration:
             return text
         if isinstance(text, bool) or not isinstance(text, (str, int, float)):
             raise InvalidValue(f"a duration is text such as '10ep', got {text!r}; write '10ep', '3900st' or '0.5'")
-        written = repr(text) if isinstance(text, (int, float)) else text
+        written = _plain(text) if isinstance(text, (int, float)) else text
         match = _PATTERN.match(written.lower())
         if match is None:
             raise InvalidValue(f"a duration is a positive number and a unit, got {text!r}; write '10ep', '3900st', '30min' or '0.5'")
@@ -47,8 +48,8 @@ class Duration:
         return cls(amount, unit)
 
     def __str__(self) -> str:
-        number = f"{self.amount:g}" if self.unit else repr(self.amount)
-        return f"{number}{self.unit}"
+        number = int(self.amount) if self.unit and self.amount == int(self.amount) else self.amount
+        return f"{_plain(number)}{self.unit}"
 
     def steps(self, steps_per_epoch: int | None, total_steps: int | None = None) -> int:
         """The number of optimizer steps (at least 1 for a positive amount).
@@ -68,7 +69,12 @@ class Duration:
         if self.unit == "":
             if total_steps is None:
                 raise InvalidValue(f"a share of the run needs a run, got {self} as the run's own duration; write '10ep' or '3900st'")
-            return round(self.amount * total_steps)
+            return max(1, round(self.amount * total_steps)) if self.amount else 0
         raise InvalidValue(
             f"minutes become steps by a calibration, which only train makes, got {self}; write the duration in epochs or steps"
         )
+
+
+def _plain(number: float) -> str:
+    """The shortest decimal that reads back as `number`, without an exponent."""
+    return f"{Decimal(repr(number)):f}" if math.isfinite(number) else repr(number)

@@ -21,7 +21,7 @@ def load(reference: str) -> Any:
     there), UnknownName if the module or the attribute does not exist.
     """
     module_name, colon, attribute = reference.partition(":")
-    if not colon or not attribute:
+    if not colon or not attribute or not module_name:
         raise InvalidValue(f"a factory is written 'package.module:name', got {reference!r}; put a colon before the name")
     if module_name == "__main__":
         raise InvalidValue(

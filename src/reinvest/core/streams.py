@@ -127,6 +127,8 @@ def stream(seed: int, name: str, epoch: int, step: int = 0, *, node: int = 0, de
 def _example_bits(seed: int, name: str, epoch: int, ids: Tensor, k: int) -> Tensor:
     if k < 1:
         raise InvalidValue(f"draws per example are 1 or more, got {k}; pass a positive count")
+    if ids.is_floating_point():
+        raise InvalidValue(f"example ids are whole numbers, got a tensor of {ids.dtype}; pass the ids that the loader yields")
     per_id = _mix(ids.to(torch.int64) ^ _signed(key(seed, name, epoch)))
     columns = _mix(torch.arange(1, k + 1, device=ids.device))
     return _mix(per_id.unsqueeze(1) ^ columns)

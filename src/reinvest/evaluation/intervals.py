@@ -58,8 +58,8 @@ class Evidence:
 
     def bounds(self, window: int, level: float) -> tuple[float, float]:
         """Lower and upper end (logs) of one window's interval; level: probability of Student's quantile."""
-        t_for = _ratio(self.forward[:, window], self.forward_se[:, window], self.forward_df[:, window], level)
-        t_against = _ratio(
+        t_for = critical_ratio(self.forward[:, window], self.forward_se[:, window], self.forward_df[:, window], level)
+        t_against = critical_ratio(
             self.against[:, window], self.against_se[:, window], self.against_df[:, window], level
         )
         return scan_interval(self.shifts, self.zero, t_for, t_against)
@@ -169,7 +169,7 @@ def _crossing(shifts: Array, values: Array, i: int, level: float) -> float:
     return float(shifts[i] + part * (shifts[i + 1] - shifts[i]))
 
 
-def _ratio(c: Array, se: Array, df: Array, level: float) -> Array:
+def critical_ratio(c: Array, se: Array, df: Array, level: float) -> Array:
     """Contrasts in units of their critical value; a contrast without any error decides by its sign."""
     from scipy.special import stdtrit
 

@@ -12,13 +12,14 @@ import numpy as np
 
 from .cells import Arm, Scale
 from .curves import Array, Curves
-from .intervals import _ratio, scan_interval, scan_zero
+from .intervals import critical_ratio, scan_interval, scan_zero
 from .outcome import Verdict
 from .power import seeds_needed, smallest_effect
 from .settings import Settings
 from .twocurves import Setting, back_transformed, decomposition, prepare
 
 SIZE = 401
+ONE = "one duration: speed-up above 1 and gain above 0 are the same test, and other durations may differ"
 
 
 def compare_cell(base: Arm, method: Arm, scale: Scale, settings: Settings) -> Verdict:
@@ -35,32 +36,20 @@ def compare_cell(base: Arm, method: Arm, scale: Scale, settings: Settings) -> Ve
     against, against_se, against_df = _difference(setting, curve, grid, y_m, "raw", timing)
 
     def bounds(level: float) -> tuple[float, float]:
-        low, high = scan_interval(
-            grid,
-            zero,
-            _ratio(forward, forward_se, forward_df, level),
-            _ratio(against, against_se, against_df, level),
-        )
+        t_for = critical_ratio(forward, forward_se, forward_df, level)
+        low, high = scan_interval(grid, zero, t_for, critical_ratio(against, against_se, against_df, level))
         return low - x_m, high - x_m
 
     low, high = bounds(1.0 - 0.5 * settings.alpha)
     shift = scan_zero(grid, zero, forward) - x_m
     shift = shift if math.isnan(shift) else min(max(shift, low), high)
     name, reason = _decide(low, high, bounds(1.0 - settings.alpha), settings)
-    ends = (
-        forward[zero],
-        forward_se[zero],
-        forward_df[zero],
-        against[zero],
-        against_se[zero],
-        against_df[zero],
-    )
-    gain = _gain(
-        np.array(ends), float(curve.value(np.array(start), "envelope")), x_m - start, scale, settings
-    )
-    steps_ratio, seconds_ratio = decomposition(base, method, shift)
+    ends = tuple(v[zero] for v in (forward, forward_se, forward_df, against, against_se, against_df))
+    gain = _gain(np.array(ends), float(curve.value(np.array(start), "envelope")), x_m - start, scale, settings)
+    fixed = float(curve.slope(np.array(start))) ** 2 * timing[0] if timing else 0.0
     se, df = float(forward_se[zero]), float(forward_df[zero])
-    slope = float(curve.slope(np.array(start)))
+    seeds = int(min(base.n.min(), method.n.min()))
+    steps_ratio, seconds_ratio = decomposition(base, method, shift)
     return Verdict(
         arm=method.name,
         baseline=base.name,
@@ -75,14 +64,9 @@ def compare_cell(base: Arm, method: Arm, scale: Scale, settings: Settings) -> Ve
         steps_ratio=steps_ratio,
         seconds_ratio=seconds_ratio,
         df=min(df, float(against_df[zero])),
-        smallest_effect=smallest_effect(se, df, slope, alpha=settings.alpha),
-        seeds_needed=seeds_needed(
-            float(forward[zero]), se, df, int(min(base.n.min(), method.n.min())), alpha=settings.alpha
-        ),
-        flags=(
-            *setting.flags,
-            "one duration: speed-up above 1 and gain above 0 are the same test, and other durations may differ",
-        ),
+        smallest_effect=smallest_effect(se, df, float(curve.slope(np.array(start))), alpha=settings.alpha),
+        seeds_needed=seeds_needed(float(forward[zero]), se, df, seeds, alpha=settings.alpha, fixed_variance=fixed),
+        flags=(*setting.flags, ONE),
         pairing=setting.spread.mode,
         correlation=setting.spread.correlation,
         level=1.0 - settings.alpha,

@@ -130,11 +130,6 @@ class RunWriter:
         return self._resumed
 
     @property
-    def observes(self) -> bool:
-        """Whether `observe` keeps anything; a chain may spare itself the raw losses if not."""
-        return self._records is not None
-
-    @property
     def run(self) -> Run:
         """The run as others see it."""
         return Run(self.path, summarise(self.path, alive=not self.ended))

@@ -31,11 +31,12 @@ def clip_gradients(gradients: Sequence[Tensor], *, norm: float | None = None, va
         torch._foreach_clamp_min_(tensors, -value)
         torch._foreach_clamp_max_(tensors, value)
         return
-    if len({(t.device, t.dtype) for t in tensors}) > 1:
-        for part in tensors:
-            part.mul_(_factor(tensors, norm).to(part.device))
-        return
-    torch._foreach_mul_(tensors, _factor(tensors, norm))
+    factor = _factor(tensors, norm)
+    if len({t.device for t in tensors}) > 1:
+        for tensor in tensors:
+            tensor.mul_(factor.to(tensor.device))
+    else:
+        torch._foreach_mul_(tensors, factor)
 
 
 def _factor(tensors: list[Tensor], norm: float | None) -> Tensor:

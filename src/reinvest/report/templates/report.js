@@ -33,6 +33,9 @@
     layout.uirevision = "kept";
     if (touch) layout.dragmode = false;
     if (small) shrink(layout, name);
+    if (small && name === "speedup") {
+      for (const { marker } of data) if (marker) marker.size *= 0.72;
+    }
     return figure;
   }
 

@@ -1,0 +1,110 @@
+"""The clock charges training only: rare slow steps at their share, no evaluation, no warm-up."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import torch
+from toys import Sleeper, net, sgd
+
+from reinvest.core.chain import Methods
+from reinvest.core.clock import StepClock
+
+STEPS = 100
+
+
+def rows(count: int = STEPS) -> list[Any]:
+    return [(torch.zeros(4, 6), torch.zeros(4, dtype=torch.long))] * count
+
+
+def read(chain: Methods, *, loader: Any = None, between: float = 0.0, inside: float = 0.0, warm: float = 0.0) -> dict[str, Any]:
+    """What the clock says after one epoch of a loop that sleeps between steps, inside them, or in the first one."""
+    model = net()
+    data = rows() if loader is None else loader
+    with chain.attach(model, sgd(model), duration="1ep", data=data, seed=0):
+        for i, (x, y) in enumerate(chain.batches(data)):
+            time.sleep(inside)
+            if i == 0:
+                time.sleep(warm)
+            chain.loss(model(x), y).backward()
+            chain.step()
+            time.sleep(between)
+        return chain.clock
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_method_that_sleeps_on_every_fifth_step_is_charged_its_share(declared: bool) -> None:
+    base = read(Methods())["seconds"] / STEPS
+    slow = read(Methods(Sleeper(0.01, 5, declared)))
+    assert 0.0017 < slow["seconds"] / STEPS - base < 0.0030  # 10 ms in five steps, and sleep overshoots
+    if declared:
+        counts: dict[str, int] = {}
+        for stratum in slow["strata"]:
+            counts[str(stratum["kind"])] = counts.get(str(stratum["kind"]), 0) + stratum["count"]
+        assert sorted(counts.values()) == [20, 80]
+
+
+def test_what_lies_between_steps_is_not_charged() -> None:
+    base = read(Methods())
+    other = read(Methods(), between=0.003)
+    assert other["seconds"] < base["seconds"] + 0.1 * STEPS * 0.003
+    assert other["wall_seconds"] < STEPS * 0.003  # an evaluation is reported by who makes it
+
+
+def test_forward_and_data_are_charged() -> None:
+    class Slow(list[Any]):
+        def __iter__(self) -> Any:
+            for row in list.__iter__(self):
+                time.sleep(0.002)
+                yield row
+
+    assert read(Methods(), inside=0.002)["seconds"] > STEPS * 0.002
+    assert read(Methods(), loader=Slow(rows()))["seconds"] > STEPS * 0.002
+
+
+def test_the_warm_up_is_reported_apart() -> None:
+    base = read(Methods())
+    warm = read(Methods(), warm=0.2)
+    assert warm["warmup_seconds"] > 0.15
+    assert warm["seconds"] < base["seconds"] + 0.1
+    assert warm["wall_seconds"] > 0.2
+
+
+def test_a_rare_hiccup_of_the_machine_is_not_charged() -> None:
+    class Hiccup(Sleeper):
+        pass
+
+    base = read(Methods())["seconds"]
+    assert read(Methods(Hiccup(0.1, 99)))["seconds"] < base + 0.08  # steps 0 (warm-up) and 99
+
+
+def test_every_step_is_charged_once() -> None:
+    told = read(Methods())
+    assert sum(stratum["count"] for stratum in told["strata"]) == STEPS
+    assert len({stratum["bin"] for stratum in told["strata"]}) == 10
+
+
+def test_the_clock_goes_on_from_its_state() -> None:
+    one = StepClock()
+    for i in range(40):
+        one.start()
+        one.stop("plain", i / 80)
+    two = StepClock()
+    two.load_state_dict(one.state_dict())
+    assert two.read()["seconds"] == one.read()["seconds"]
+    for i in range(40, 80):
+        two.start()
+        two.stop("plain", i / 80)
+    assert sum(stratum["count"] for stratum in two.read()["strata"]) == 80
+    assert two.read()["wall_seconds"] > one.read()["wall_seconds"]
+
+
+def test_a_clock_that_never_ran_says_zero() -> None:
+    told = StepClock().read()
+    assert told["seconds"] == told["warmup_seconds"] == told["wall_seconds"] == 0
+
+
+def test_a_run_shorter_than_the_warm_up_is_still_charged() -> None:
+    assert read(Methods(), loader=rows(1), inside=0.01)["seconds"] > 0.009
