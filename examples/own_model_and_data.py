@@ -1,6 +1,6 @@
 """A model and data of your own, named in recipes as own_model_and_data:net and own_model_and_data:rings.
 
-    reinvest train examples/own_recipe.yaml --seed 0
+reinvest train examples/own_recipe.yaml --seed 0
 """
 
 from __future__ import annotations

@@ -85,10 +85,11 @@ def test_factories_of_main_get_the_remedy(where: str) -> None:
         Recipe(**({"task": "digits", "model": "mlp"} | {where: "__main__:factory"}))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_numbers_that_json_cannot_hold_are_refused(value: float) -> None:
-    with pytest.raises(InvalidValue):
-        Recipe(task="digits", model="mlp", optimizer={"name": "sgd", "lr": value})
+def test_what_does_not_equal_itself_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="NaN"):
+        Recipe(task="digits", model="mlp", optimizer={"name": "sgd", "lr": float("nan")})
+    endless = PLAIN.with_(ri.GradientClipping(norm=float("inf")))  # means something: no bound
+    assert Recipe.from_dict(json.loads(json.dumps(endless.to_dict()))) == endless
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_values_that_break_a_rule_are_refused(change: dict[str, Any]) -> None:
 
 
 def test_precisions_are_listed() -> None:
-    with pytest.raises(InvalidValue, match=r"fp32.*bf16.*fp16"):
+    with pytest.raises(UnknownName, match=r"fp8.*bf16, fp16, fp32"):
         Recipe(task="digits", model="mlp", precision="fp8")
 
 
@@ -176,13 +177,10 @@ def test_defaults_are_left_out() -> None:
         Recipe(task="DIGITS", model="mlp", duration="10ep", batch_size=128, precision="fp32", methods=[]),
         Recipe(task="digits", model="mlp", duration="10.0ep"),
         Recipe(task="digits", model={"name": "mlp", "hidden": [128]}),
-        Recipe(task="digits", model="mlp", schedule="cosine", optimizer="sgd")
-        if Recipe(task="digits", model="mlp", schedule="cosine", optimizer="sgd").canonical() == PLAIN.canonical()
-        else PLAIN,
     ]
     assert len({r.canonical() for r in same}) == 1
     text = PLAIN.canonical()
-    assert "\n" not in text and json.loads(text).keys() <= {"task", "model"}
+    assert "\n" not in text and json.loads(text).keys() == {"task", "model", "duration"}
 
 
 def test_the_order_of_dicts_does_not_matter() -> None:

@@ -31,7 +31,7 @@ def _runs(
     n: int = 5,
     sd: float = 0.003,
 ) -> list[dict[str, Any]]:
-    """speedup: in steps to equal quality; cost: seconds of a step relative to the baseline; lift: factor on the error."""
+    """speedup: in steps to equal quality; cost: of a step, relative to the baseline; lift: factor on the error."""
     rows = []
     for k, (duration, seconds) in enumerate(zip(DURATIONS, SECONDS, strict=True)):
         error = lift * _error(np.array([seconds * speedup]))[0]
@@ -128,12 +128,13 @@ def _dressed(result: dict[str, Any]) -> dict[str, Any]:
             }
     result["arms"]["teacher"]["command"] = "python mine.py --duration {duration} --seed {seed}"
     result["reproduce"]["study"] = (
-        "title: Six arms\nbaseline:\n  task: digits\n  model: convnet\narms:\n  EMA:\n    methods: [ema]\ndurations: [3ep, 6ep, 12ep, 24ep, 48ep]\nseeds: 5\n"
+        "title: Six arms\nbaseline:\n  task: digits\n  model: convnet\narms:\n  EMA:\n    methods: [ema]\n"
+        "durations: [3ep, 6ep, 12ep, 24ep, 48ep]\nseeds: 5\n"
     )
     result["cost"] = {"runs": 170, "found": 34, "seconds": 148.2}
     return result
 
 
 def every_kind(*, timed: bool = True) -> dict[str, Any]:
-    """Better, worse, inconclusive with a hostile name, "at least" without an estimate, diverged runs, not comparable."""
+    """Better, worse, inconclusive with a hostile name, "at least" and no estimate, diverged runs, not comparable."""
     return copy.deepcopy(_every_kind(timed))

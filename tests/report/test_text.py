@@ -56,5 +56,6 @@ def test_nothing_of_it_needs_more_than_ascii_in_a_plain_terminal() -> None:
     result = every_kind()
     result["arms"] = {n: a for n, a in result["arms"].items() if n != HOSTILE}
     raw = io.BytesIO()
-    print_verdicts(result, Console(file=io.TextIOWrapper(raw, encoding="ascii", write_through=True), width=120))
+    stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    print_verdicts(result, Console(file=stream, width=120))
     assert b"teacher" in raw.getvalue()

@@ -323,5 +323,3 @@ class _Seen:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         assert not state
-
-

@@ -14,7 +14,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Output:
-    """Text goes to standard output at once; with `as_json` it is left out, and the object given last is printed once."""
+    """Text goes to standard output at once; with `as_json`, only the object given last does, at the end."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
@@ -83,7 +83,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[
     widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
     flush = set(right)
     return "\n".join(
-        "  ".join(cell.rjust(w) if k in flush else cell.ljust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))).rstrip()
+        "  ".join(
+            cell.rjust(w) if k in flush else cell.ljust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
         for line in lines
     )
 
@@ -110,5 +112,5 @@ def time_text(seconds: float | None) -> str:
 
 
 def plural(count: int, what: str) -> str:
-    """"1 run", "2 runs", "10,000 runs"."""
+    """ "1 run", "2 runs", "10,000 runs"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -13,15 +13,23 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from ..core.errors import InvalidValue, unknown
 from ._output import Output
 
-_EXPECTED = re.compile(r'Parser key "(?P<key>[^"]+)".*?Expected an? <class \'(?P<type>\w+)\'>\. Got value: (?P<value>.*)', re.DOTALL)
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "dict": "a name or a mapping"}
+_EXPECTED = re.compile(
+    r'Parser key "(?P<key>[^"]+)".*?Expected an? <class \'(?P<type>\w+)\'>\. Got value: (?P<value>.*)', re.DOTALL
+)
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "dict": "a name or a mapping",
+}
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):  # type: ignore[misc]
+class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Defaults and types in the help, descriptions and examples as written."""
 
 
-class Parser(ArgumentParser):  # type: ignore[misc]
+class Parser(ArgumentParser):
     """Raises InvalidValue or UnknownName, one sentence each, where argparse would print its usage and exit."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -59,7 +67,11 @@ class Command:
         """The parser of `reinvest NAME`."""
         examples = "\n".join(f"  {line}" for line in self.examples)
         made = Parser(
-            prog=f"reinvest {name}", description=self.about, epilog=f"examples:\n{examples}", formatter_class=_Formatter,
+            prog=f"reinvest {name}",
+            description=self.about,
+            epilog=f"examples:\n{examples}",
+            formatter_class=_Formatter,
+            allow_abbrev=False,
         )
         self.arguments(made)
         # Read by `main` before any parser, and listed here so that the help shows it.

@@ -35,7 +35,12 @@ class _Display:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[count]}"),
+                TimeRemainingColumn(),
+            )
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
 
@@ -53,7 +58,11 @@ class _Display:
         """Work is counted in epochs (or steps), so that the time left is right for runs of unequal length."""
         self.total, self.work = len(todo), sum(map(_amount, todo))
         self._begun = time.monotonic()
-        print(f"{plural(len(jobs), 'run')}, {len(jobs) - len(todo):,} of them in the store already", file=sys.stderr, flush=True)
+        print(
+            f"{plural(len(jobs), 'run')}, {len(jobs) - len(todo):,} of them in the store already",
+            file=sys.stderr,
+            flush=True,
+        )
         if self._bar is not None and todo:
             self._row = self._bar.add_task("training", total=self.work, count=f"0/{self.total}")
 
@@ -106,17 +115,22 @@ def run_and_report(study: Study, folder: str, file: Path, out: Output, *, reprod
         verdicts = run_study(study, Store(folder), listener=listener, reproduce=reproduce, **settings)
     verdicts.report(file)
     print_table(verdicts.result, out)
-    out.give(_answer(verdicts, file), lambda: "\n".join(["", *_smallest(verdicts), *_files(file, time.monotonic() - begun)]))
+    out.give(
+        _answer(verdicts, file), lambda: "\n".join(["", *_smallest(verdicts), *_files(file, time.monotonic() - begun)])
+    )
     return exit_code([v.verdict for v in verdicts.values()])
 
 
 def _answer(verdicts: Verdicts, file: Path) -> dict[str, Any]:
     result = verdicts.result
     return {
-        "title": result["title"], "baseline": result["baseline"],
+        "title": result["title"],
+        "baseline": result["baseline"],
         "verdicts": {arm: v.to_dict() for arm, v in verdicts.items()},
-        "timing": result["timing"], "cost": result["cost"],
-        "report": str(file), "result": str(file.with_suffix(".json")),
+        "timing": result["timing"],
+        "cost": result["cost"],
+        "report": str(file),
+        "result": str(file.with_suffix(".json")),
     }
 
 
@@ -126,4 +140,8 @@ def _smallest(verdicts: Verdicts) -> list[str]:
 
 
 def _files(file: Path, seconds: float) -> list[str]:
-    return [f"Report: {file}", f"Every figure in it: {file.with_suffix('.json')}", f"Took {time_text(seconds)}; run again, it finds its runs in the store."]
+    return [
+        f"Report: {file}",
+        f"Every figure in it: {file.with_suffix('.json')}",
+        f"Took {time_text(seconds)}; run again, it finds its runs in the store.",
+    ]

@@ -23,7 +23,9 @@ def target(path: str) -> Path:
     if file.suffix.lower() not in (".html", ".htm"):
         raise InvalidValue(f"a report is an HTML file, got {path!r}; write --out report.html")
     if file.is_dir() or not file.resolve().parent.is_dir():
-        raise InvalidValue(f"a report is written into a folder that exists, got {path!r}; make {str(file.resolve().parent)!r} first")
+        raise InvalidValue(
+            f"a report is written into a folder that exists, got {path!r}; make {str(file.resolve().parent)!r} first"
+        )
     return file
 
 

@@ -19,21 +19,44 @@ ASK_ABOVE_HOURS = 1.0
 
 def machine_options(parser: Parser) -> None:
     """--workers and --device."""
-    option(parser, "--workers", type=int, metavar="N", help=(
-        "runs that train at the same time (default: one per core on a CPU, each with one thread; one on a GPU)"))
+    option(
+        parser,
+        "--workers",
+        type=int,
+        metavar="N",
+        help=("runs that train at the same time (default: one per core on a CPU, each with one thread; one on a GPU)"),
+    )
     parser.add_argument("--device", type=str, default="cpu", help='where to train: "cpu", "cuda", "cuda:1"')
 
 
 def _arguments(parser: Parser) -> None:
-    parser.add_argument("study", type=str, metavar="STUDY", help="a YAML file, or a Python file that defines `study = ri.Study(...)`")
+    parser.add_argument(
+        "study", type=str, metavar="STUDY", help="a YAML file, or a Python file that defines `study = ri.Study(...)`"
+    )
     store_option(parser)
     machine_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="only say how many runs, hours and bytes it would take")
-    option(parser, "--max-hours", type=float, metavar="H", help=(
-        "begin no replicate (one seed of every arm and duration) that would not end within H hours of now"))
-    parser.add_argument("--yes", action="store_true", help=f"do not ask before a study of more than {ASK_ABOVE_HOURS:g} hour (a terminal is asked)")
-    option(parser, "--out", type=str, metavar="FILE.html", help=(
-        "the report; FILE.json beside it holds every figure (default: the study's name with .html, in this folder)"))
+    option(
+        parser,
+        "--max-hours",
+        type=float,
+        metavar="H",
+        help=("begin no replicate (one seed of every arm and duration) that would not end within H hours of now"),
+    )
+    parser.add_argument(
+        "--yes",
+        action="store_true",
+        help=f"do not ask before a study of more than {ASK_ABOVE_HOURS:g} hour (a terminal is asked)",
+    )
+    option(
+        parser,
+        "--out",
+        type=str,
+        metavar="FILE.html",
+        help=(
+            "the report; FILE.json beside it holds every figure (default: the study's name with .html, in this folder)"
+        ),
+    )
 
 
 def _run(options: Namespace, out: Output) -> int:
@@ -51,7 +74,13 @@ def _run(options: Namespace, out: Output) -> int:
     if options.dry_run:
         return _dry_run(study, options.store, machine, out)
     file = target(options.get("out") or f"{Path(options.study).stem}.html")
-    if not options.yes and not out.as_json and sys.stdin.isatty() and sys.stderr.isatty() and not _agreed(study, options.store, machine):
+    if (
+        not options.yes
+        and not out.as_json
+        and sys.stdin.isatty()
+        and sys.stderr.isatty()
+        and not _agreed(study, options.store, machine)
+    ):
         out.note("nothing was run")
         return 0
     from ._study import run_and_report
@@ -88,21 +117,27 @@ def _agreed(study: Any, folder: str, machine: dict[str, Any]) -> bool:
     cost = estimate(study, Store(folder), **machine)
     if cost["hours"] <= ASK_ABOVE_HOURS:
         return True
-    print(f"{cost['runs'] - cost['found']:,} runs, about {cost['hours']:.1f} hours; go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(
+        f"{cost['runs'] - cost['found']:,} runs, about {cost['hours']:.1f} hours; go on? [y/N] ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 COMPARE = Command(
     about=(
-        "Run a study and judge every arm against the baseline: quality against training time, with intervals, on the same machine.\n"
-        "Only runs that the store lacks are trained, so Ctrl-C costs nothing: the same command continues.\n\n"
+        "Run a study and judge every arm against the baseline: quality against training time, with\n"
+        "intervals, on the same machine. "
+        "Only runs that the store lacks are trained, so Ctrl-C costs nothing:\nthe same command continues.\n\n"
         "A study file (YAML):\n"
         "  title: Label smoothing on digits\n"
         "  baseline: {task: digits, model: convnet, batch_size: 64}     # recipe fields, see reinvest train --help\n"
         "  arms:\n"
         "    smooth: {methods: [LabelSmoothing: {alpha: 0.1}]}           # what differs from the baseline\n"
-        "    own: {command: python mine.py --duration {duration} --seed {seed}}   # quoted in YAML; leaves a recorded run\n"
-        "  durations: [3ep, 6ep, 12ep, 24ep]     # ep epochs, st steps; at least 4, each at most 3 times the one before\n"
+        '    own: {command: "python mine.py --duration {duration} --seed {seed}"}   # leaves a recorded run\n'
+        "  durations: [3ep, 6ep, 12ep, 24ep]     # ep epochs, st steps; at least 4, at most a factor 3 apart\n"
         "  seeds: 5                              # runs per arm and duration, at least 3\n"
         "  tuning: {baseline: 10, smooth: 10}    # trials spent on each; left out: a claim about these recipes only\n\n"
         "Exit code 0 if any arm got a verdict, 3 if every arm is not comparable."

@@ -13,9 +13,25 @@ from .compare import machine_options
 def _arguments(parser: Parser) -> None:
     store_option(parser)
     machine_options(parser)
-    parser.add_argument("--out", type=str, default="report.html", metavar="FILE.html", help="the report; FILE.json beside it holds every figure")
-    option(parser, "--seeds", type=int, metavar="N", help="runs per arm and duration, at least 3 (default: the study's own, see --json)")
-    parser.add_argument("--quick", action="store_true", help="3 seeds: a look at everything in under a minute, verdicts mostly inconclusive")
+    parser.add_argument(
+        "--out",
+        type=str,
+        default="report.html",
+        metavar="FILE.html",
+        help="the report; FILE.json beside it holds every figure",
+    )
+    option(
+        parser,
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="runs per arm and duration, at least 3 (default: the study's own, see --json)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="3 seeds: a look at everything in under a minute, verdicts mostly inconclusive",
+    )
 
 
 def _run(options: Namespace, out: Output) -> int:
@@ -28,17 +44,28 @@ def _run(options: Namespace, out: Output) -> int:
     out.note(study.title)
     flags = f" --seeds {study.seeds}" if seeds is not None else ""
     return run_and_report(
-        study, options.store, file, out, reproduce=f"reinvest demo{flags}", workers=options.get("workers"), device=options.device,
+        study,
+        options.store,
+        file,
+        out,
+        reproduce=f"reinvest demo{flags}",
+        workers=options.get("workers"),
+        device=options.device,
     )
 
 
 DEMO = Command(
     about=(
-        "Compare three methods with a baseline on handwritten digits (packaged data, nothing is downloaded): a small conv net,\n"
-        "4 durations (3, 6, 12, 24 epochs). Prints a verdict for each arm and the smallest effect the study could have seen, and\n"
-        "writes a report. Under 4 minutes on two cores; a second time, every run is found in the store and it takes seconds."
+        "Compare three methods with a baseline on handwritten digits (packaged data, nothing is downloaded): a small\n"
+        "conv net, 4 durations (3, 6, 12, 24 epochs). Prints a verdict for each arm and the smallest effect the study\n"
+        "could have seen, and writes a report. Under 4 minutes on two cores; a second time, every run is found in the\n"
+        "store and only the timing of the arms is repeated."
     ),
-    examples=("reinvest demo", "reinvest demo --quick --out quick.html", "reinvest demo --seeds 12 --store runs --json"),
+    examples=(
+        "reinvest demo",
+        "reinvest demo --quick --out quick.html",
+        "reinvest demo --seeds 12 --store runs --json",
+    ),
     arguments=_arguments,
     run=_run,
 )

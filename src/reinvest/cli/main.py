@@ -97,7 +97,10 @@ def _split(words: list[str]) -> tuple[str, list[str]]:
     group = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
     if group:
         if len(words) == 1 or words[1].startswith("-"):
-            raise InvalidValue(f"'reinvest {words[0]}' needs one more word, got none; write {', '.join(f'reinvest {n}' for n in group)}")
+            raise InvalidValue(
+                f"'reinvest {words[0]}' needs one more word, got none; "
+                f"write {', '.join(f'reinvest {name}' for name in group)}"
+            )
         raise unknown(f"command after '{words[0]}'", words[1], [name.split()[1] for name in group])
     raise unknown("command", words[0], {name.split()[0] for name in COMMANDS})
 
@@ -105,26 +108,28 @@ def _split(words: list[str]) -> tuple[str, list[str]]:
 def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()]
-    return "\n".join([
-        "usage: reinvest COMMAND [options]     (reinvest COMMAND --help explains one, with examples)",
-        "",
-        "Each training run makes the next one cheaper, and every claim is measured.",
-        "",
-        "commands:",
-        *lines,
-        "",
-        "options of every command:",
-        "  --help     what it does, its options with units and defaults, examples",
-        "  --json     print exactly one JSON object on standard output; notes and progress go to standard error",
-        "  --version  the version of reinvest",
-        "",
-        "examples:",
-        "  reinvest demo                            about three minutes from nothing to verdicts and a report",
-        "  reinvest compare examples/study.yaml --dry-run",
-        "  reinvest verdict examples/points.csv --baseline plain",
-        "",
-        EXIT_CODES,
-    ])
+    return "\n".join(
+        [
+            "usage: reinvest COMMAND [options]     (reinvest COMMAND --help explains one, with examples)",
+            "",
+            "Each training run makes the next one cheaper, and every claim is measured.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "options of every command:",
+            "  --help     what it does, its options with units and defaults, examples",
+            "  --json     print exactly one JSON object on standard output; notes and progress go to standard error",
+            "  --version  the version of reinvest",
+            "",
+            "examples:",
+            "  reinvest demo                            about three minutes from nothing to verdicts and a report",
+            "  reinvest compare examples/study.yaml --dry-run",
+            "  reinvest verdict examples/points.csv --baseline plain",
+            "",
+            EXIT_CODES,
+        ]
+    )
 
 
 def _sentence(error: BaseException) -> str:

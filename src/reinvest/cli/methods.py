@@ -19,7 +19,9 @@ def about(method: Any) -> dict[str, Any]:
     return {
         "name": method.__name__,
         **dataclasses.asdict(method.card),
-        "arguments": {n: None if p.default is empty else p.default for n, p in inspect.signature(method).parameters.items()},
+        "arguments": {
+            n: None if p.default is empty else p.default for n, p in inspect.signature(method).parameters.items()
+        },
         "neutral": method.neutral,
         "needs_closure": method.needs_closure,
         "needs_ids": method.needs_ids,
@@ -28,7 +30,9 @@ def about(method: Any) -> dict[str, Any]:
 
 
 def _arguments(parser: Parser) -> None:
-    parser.add_argument("name", type=str, nargs="?", metavar="NAME", help="a method's name, or 'package.module:Class' of your own")
+    parser.add_argument(
+        "name", type=str, nargs="?", metavar="NAME", help="a method's name, or 'package.module:Class' of your own"
+    )
 
 
 def _run(options: Namespace, out: Output) -> int:
@@ -50,14 +54,16 @@ def _card(card: dict[str, Any]) -> str:
     lines.append(f"{'domains:':<10} {', '.join(card['domains'])}")
     if card["conflicts"]:
         lines.append(f"{'conflicts:':<10} {', '.join(card['conflicts'])}")
-    lines.append(f"{'neutral:':<10} {', '.join(f'{k}={v!r}' for k, v in card['neutral'].items())} changes nothing, bit for bit")
+    lines.append(
+        f"{'neutral:':<10} {', '.join(f'{k}={v!r}' for k, v in card['neutral'].items())} changes nothing, bit for bit"
+    )
     if card["needs_closure"]:
         lines.append("In an own loop, it needs methods.step(closure).")
     return "\n".join(lines)
 
 
 METHODS = Command(
-    about="List the methods with the phase in which they act and what they cost per step, or show the whole card of one.",
+    about="List the methods: phase in which they act, cost per step, source. With a name, show its whole card.",
     examples=("reinvest methods", "reinvest methods SAM", "reinvest methods LabelSmoothing --json"),
     arguments=_arguments,
     run=_run,

@@ -12,7 +12,9 @@ from ._verdicts import print_table, target
 
 
 def _arguments(parser: Parser) -> None:
-    parser.add_argument("result", type=str, metavar="RESULT.json", help="the JSON file that compare, demo or verdict --out wrote")
+    parser.add_argument(
+        "result", type=str, metavar="RESULT.json", help="the JSON file that compare, demo or verdict --out wrote"
+    )
     option(parser, "--out", type=str, metavar="FILE.html", help="the report (default: the result's path with .html)")
 
 
@@ -21,7 +23,7 @@ def _run(options: Namespace, out: Output) -> int:
 
     result = read_result(options.result)
     file = target(options.get("out") or str(Path(options.result).with_suffix(".html")))
-    from ..report import write_report
+    from ..report.html import write_report
 
     write_report(result, file)
     print_table(result, out)
@@ -32,7 +34,11 @@ def _run(options: Namespace, out: Output) -> int:
 
 REPORT = Command(
     about="Draw the report of a stored result again: one HTML file that works offline. Trains and measures nothing.",
-    examples=("reinvest report report.json", "reinvest report study.json --out shared.html", "reinvest report study.json --json"),
+    examples=(
+        "reinvest report report.json",
+        "reinvest report study.json --out shared.html",
+        "reinvest report study.json --json",
+    ),
     arguments=_arguments,
     run=_run,
 )

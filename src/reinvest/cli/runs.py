@@ -21,32 +21,59 @@ CURVE_ROWS = 12
 def row(run: Run) -> dict[str, Any]:
     """What the list says of a run, as plain values."""
     return {
-        "id": run.id, "identity": run.identity, "status": run.status, "task": run.task, "name": run.name, "seed": run.seed,
-        "steps": run.steps, "seconds": run.seconds, "created": run.created, "bytes": run.bytes, "parents": run.parents, "last": run.last,
+        "id": run.id,
+        "identity": run.identity,
+        "status": run.status,
+        "task": run.task,
+        "name": run.name,
+        "seed": run.seed,
+        "steps": run.steps,
+        "seconds": run.seconds,
+        "created": run.created,
+        "bytes": run.bytes,
+        "parents": run.parents,
+        "last": run.last,
     }
 
 
 def _quality(last: dict[str, dict[str, float | None]]) -> str:
     """The last value of the first metric on validation and on test."""
-    found = []
+    found: list[str] = []
     for split in ("validation", "test"):
         for name, value in list(last.get(split, {}).items())[:1]:
-            found.append(f"{name if not found else ''} {'diverged' if value is None else f'{value:.4g}'} {split}".strip())
+            found.append(
+                f"{name if not found else ''} {'diverged' if value is None else f'{value:.4g}'} {split}".strip()
+            )
     return ", ".join(found) or "-"
 
 
 def _cells(run: Run, sizes: bool) -> list[str]:
     cells = [
-        run.id, run.status, run.task, run.name, str(run.seed), "-" if run.steps is None else str(run.steps),
-        time_text(run.seconds), _quality(run.last), run.created[:16].replace("T", " "),
+        run.id,
+        run.status,
+        run.task,
+        run.name,
+        str(run.seed),
+        "-" if run.steps is None else str(run.steps),
+        time_text(run.seconds),
+        _quality(run.last),
+        run.created[:16].replace("T", " "),
     ]
     return [*cells, size_text(run.bytes)] if sizes else cells
 
 
 def _list_arguments(parser: Parser) -> None:
     store_option(parser)
-    option(parser, "--where", type=str, metavar="FILTER", help=(
-        "KEY=VALUE terms joined by 'and' (= != < > <= >=); keys: id identity name task status created seed steps seconds bytes"))
+    option(
+        parser,
+        "--where",
+        type=str,
+        metavar="FILTER",
+        help=(
+            "KEY=VALUE terms joined by 'and' (= != < > <= >=); "
+            "keys: id identity name task status created seed steps seconds bytes"
+        ),
+    )
     option(parser, "--limit", type=int, metavar="N", help=f"show the newest N runs (text: {LIMIT}; --json: all)")
     parser.add_argument("--all", action="store_true", help="show all runs")
     parser.add_argument("--sizes", action="store_true", help="bytes of every run, and of the whole store")
@@ -65,7 +92,18 @@ def _list(options: Namespace, out: Output) -> int:
         if not found:
             which = f" that match {options.where!r}" if options.get("where") else ""
             return f"no runs{which} in {store.path}; 'reinvest demo' and 'reinvest train' make some"
-        header = ["run", "status", "task", "name", "seed", "steps", "seconds", "quality", "begun (UTC)", *(["size"] if options.sizes else [])]
+        header = [
+            "run",
+            "status",
+            "task",
+            "name",
+            "seed",
+            "steps",
+            "seconds",
+            "quality",
+            "begun (UTC)",
+            *(["size"] if options.sizes else []),
+        ]
         lines = [table(header, (_cells(run, options.sizes) for run in shown), right=(4, 5, 6, 9))]
         if len(found) > len(shown):
             lines.append(f"... and {len(found) - len(shown):,} more (--all)")
@@ -102,11 +140,18 @@ def _tree(options: Namespace, out: Output) -> int:
         if not lines:
             return f"no runs in {store.path}"
         return "\n".join(
-            f"{'   ' * max(0, depth - 1)}{'└─ ' if depth else ''}{run.id}  {run.status}  {run.task}  {run.name}  seed {run.seed}  {_quality(run.last)}"
+            f"{'   ' * max(0, depth - 1)}{'└─ ' if depth else ''}"
+            f"{run.id}  {run.status}  {run.task}  {run.name}  seed {run.seed}  {_quality(run.last)}"
             for depth, run in lines
         )
 
-    out.give({"store": str(store.path), "runs": [{"depth": depth, **row(run)} for depth, run in lines] if out.as_json else []}, text)
+    out.give(
+        {
+            "store": str(store.path),
+            "runs": [{"depth": depth, **row(run)} for depth, run in lines] if out.as_json else [],
+        },
+        text,
+    )
     return 0
 
 
@@ -124,7 +169,7 @@ def _show_arguments(parser: Parser) -> None:
 
 
 def _files(run: Run) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in sorted(run.path.iterdir()) if path.is_file()}
+    return {p.name: p.stat().st_size for p in sorted(run.path.iterdir()) if p.is_file() and not p.name.startswith(".")}
 
 
 def _show(options: Namespace, out: Output) -> int:
@@ -132,8 +177,15 @@ def _show(options: Namespace, out: Output) -> int:
     run = store.get(options.run)
     children = [other.id for other in store.runs() if run.id in other.parents]
     data = {
-        **row(run), "children": children, "path": str(run.path), "config": run.config, "training": run.training,
-        "facts": run.facts, "cost": run.cost, "curve": run.curve, "files": _files(run),
+        **row(run),
+        "children": children,
+        "path": str(run.path),
+        "config": run.config,
+        "training": run.training,
+        "facts": run.facts,
+        "cost": run.cost,
+        "curve": run.curve,
+        "files": _files(run),
     }
     out.give(data, lambda: _page(data))
     return 0
@@ -160,7 +212,8 @@ def _page(data: dict[str, Any]) -> str:
             lines.append(f"{key} {', '.join(data[key])}")
     lines += block("recipe", data["config"])
     lines += _curves(data["curve"])
-    lines += block("cost (seconds, bytes)", data["cost"])
+    # Seconds by kind of step are for the timing, not for a reader; --json has them.
+    lines += block("cost (seconds, bytes)", {name: value for name, value in data["cost"].items() if name != "strata"})
     lines += block("facts", data["facts"])
     lines += ["", "files", *(f"  {name}  {size_text(size)}" for name, size in data["files"].items())]
     return "\n".join(lines)
@@ -180,8 +233,21 @@ def _curves(curve: list[dict[str, Any]]) -> list[str]:
     watched = [e for e in curve if e["split"] != "train"][-CURVE_ROWS:]
     if watched:
         metrics = list(dict.fromkeys(k for e in watched for k in e if k not in ("step", "epoch", "split", "seconds")))
-        rows = [[e["split"], str(e.get("step") or "-"), time_text(e.get("seconds")), *(f"{e[m]:.4g}" if m in e else "-" for m in metrics)] for e in watched]
-        lines += [f"  {line}" for line in table(["split", "step", "seconds", *metrics], rows, right=range(1, 3 + len(metrics))).split("\n")]
+        rows = [
+            [
+                e["split"],
+                str(e.get("step") or "-"),
+                time_text(e.get("seconds")),
+                *(f"{e[m]:.4g}" if m in e else "-" for m in metrics),
+            ]
+            for e in watched
+        ]
+        lines += [
+            f"  {line}"
+            for line in table(["split", "step", "seconds", *metrics], rows, right=range(1, 3 + len(metrics))).split(
+                "\n"
+            )
+        ]
     return lines
 
 

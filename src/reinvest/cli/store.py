@@ -13,7 +13,9 @@ from ._parser import Command, Parser, option, store_option
 def _open(folder: str) -> Store:
     store = Store(folder)
     if not store.path.is_dir():
-        raise InvalidValue(f"a store is an existing folder here, got {folder!r}, which does not exist; give it with --store")
+        raise InvalidValue(
+            f"a store is an existing folder here, got {folder!r}, which does not exist; give it with --store"
+        )
     return store
 
 
@@ -23,13 +25,18 @@ def _verify(options: Namespace, out: Output) -> int:
     count = len(store.runs())
     data = {"store": str(store.path), "runs": count, "problems": [p._asdict() for p in problems]}
     found = [str(p) for p in problems]
-    out.give(data, lambda: "\n".join([*found, f"{plural(count, 'run')} checked, {plural(len(found), 'problem') if found else 'all as written'}"]))
+    out.give(
+        data,
+        lambda: "\n".join(
+            [*found, f"{plural(count, 'run')} checked, {plural(len(found), 'problem') if found else 'all as written'}"]
+        ),
+    )
     return 3 if problems else 0
 
 
 VERIFY = Command(
     about=(
-        "Re-hash every file of every run that has ended (sha256), and compare the folders with the index. Changes nothing.\n"
+        "Re-hash (sha256) every file of every run that has ended, and compare folders and index. Changes nothing.\n"
         "Exit code 3 if anything differs."
     ),
     examples=("reinvest store verify", "reinvest store verify --store /data/runs --json"),
@@ -41,12 +48,14 @@ VERIFY = Command(
 def _rebuild(options: Namespace, out: Output) -> int:
     store = _open(options.store)
     count = store.rebuild()
-    out.give({"store": str(store.path), "runs": count}, lambda: f"the index of {store.path} holds {plural(count, 'run')}")
+    out.give(
+        {"store": str(store.path), "runs": count}, lambda: f"the index of {store.path} holds {plural(count, 'run')}"
+    )
     return 0
 
 
 REBUILD = Command(
-    about="Make the index anew from the run folders, which are the truth (after a damaged or older index, or copied folders).",
+    about="Make the index anew from the run folders, which are the truth: after damage, or when folders were copied.",
     examples=("reinvest store rebuild", "reinvest store rebuild --store /data/runs"),
     arguments=store_option,
     run=_rebuild,
@@ -56,17 +65,25 @@ REBUILD = Command(
 def _gc_arguments(parser: Parser) -> None:
     store_option(parser)
     parser.add_argument("--delete", action="store_true", help="really remove; without it nothing is changed")
-    option(parser, "--where", type=str, metavar="FILTER", help=(
-        "exactly the runs that match, instead of interrupted and failed ones, e.g. 'task=digits and seconds<1'"))
+    option(
+        parser,
+        "--where",
+        type=str,
+        metavar="FILTER",
+        help=("exactly the runs that match, instead of interrupted and failed ones, e.g. 'task=digits and seconds<1'"),
+    )
 
 
 def _gc(options: Namespace, out: Output) -> int:
     store = _open(options.store)
     garbage = store.gc(delete=options.delete, where=options.get("where"))
     data = {
-        "store": str(store.path), "deleted": garbage.deleted, "bytes": garbage.bytes,
+        "store": str(store.path),
+        "deleted": garbage.deleted,
+        "bytes": garbage.bytes,
         "runs": [{"id": run.id, "bytes": garbage.sizes[run.id]} for run in garbage.runs],
-        "leftovers": [str(path) for path in garbage.leftovers], "kept": dict(garbage.kept),
+        "leftovers": [str(path) for path in garbage.leftovers],
+        "kept": dict(garbage.kept),
     }
 
     def text() -> str:
@@ -75,7 +92,11 @@ def _gc(options: Namespace, out: Output) -> int:
         lines = [table(["run", "task", "name", "seed", "size"], rows, right=(3, 4))] if rows else []
         lines += [f"{name} stays: it {why}" for name, why in garbage.kept.items()]
         many = plural(len(rows), "folder")
-        done = f"removed {many}, {size_text(garbage.bytes)}" if garbage.deleted else f"would remove {many}, {size_text(garbage.bytes)} (--delete does)"
+        done = (
+            f"removed {many}, {size_text(garbage.bytes)}"
+            if garbage.deleted
+            else f"would remove {many}, {size_text(garbage.bytes)} (--delete does)"
+        )
         return "\n".join([*lines, done if rows else "nothing to remove"])
 
     out.give(data, text)
@@ -84,7 +105,7 @@ def _gc(options: Namespace, out: Output) -> int:
 
 GC = Command(
     about=(
-        "Say which runs nobody needs (interrupted and failed ones, or those that match --where) and how many bytes they take;\n"
+        "Say which runs nobody needs (interrupted and failed ones, or those that match --where) and their bytes;\n"
         "with --delete, remove them. A run that has children or is running always stays."
     ),
     examples=(

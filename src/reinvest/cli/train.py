@@ -22,22 +22,35 @@ PLAIN = ("duration", "batch_size", "precision")
 
 
 def _arguments(parser: Parser) -> None:
-    parser.add_argument("recipe", type=str, nargs="?", metavar="RECIPE.yaml", help="a YAML file with recipe fields; options below override it")
+    parser.add_argument(
+        "recipe",
+        type=str,
+        nargs="?",
+        metavar="RECIPE.yaml",
+        help="a YAML file with recipe fields; options below override it",
+    )
     helps = {
         "task": "digits, mnist, cifar10, cifar100, or package.module:factory; its arguments as --task.NAME VALUE",
         "model": "mlp, convnet, resnet8/20/56, resnet9, or package.module:factory; its arguments as --model.NAME VALUE",
-        "optimizer": "any optimizer of torch.optim; its arguments as --optimizer.lr 0.1 (default: sgd, lr 0.1, momentum 0.9, "
-                     "nesterov, weight_decay 0.0005)",
+        "optimizer": "any optimizer of torch.optim; its arguments as --optimizer.lr 0.1 "
+        "(default: sgd, lr 0.1, momentum 0.9, "
+        "nesterov, weight_decay 0.0005)",
         "schedule": "constant, cosine, linear, one_cycle, over the whole duration; --schedule.warmup is a share of it "
-                    "(default: cosine, warmup 0.05)",
+        "(default: cosine, warmup 0.05)",
     }
     for name in NAMED:
         option(parser, f"--{name}", type=dict[str, Any], metavar="NAME", help=helps[name])
     option(parser, "--duration", type=str, help="10ep (epochs), 3900st (optimizer steps) or 30min (default: 10ep)")
     option(parser, "--batch_size", "--batch-size", type=int, metavar="N", help="examples per step (default: 128)")
     option(parser, "--precision", type=str, help="fp32, or bf16 / fp16 autocast (default: fp32)")
-    option(parser, "--methods", type=str, action="append", metavar="NAME[.ARG=VALUE]", help=(
-        "add a method, once for each (and once more for each further argument); see reinvest methods"))
+    option(
+        parser,
+        "--methods",
+        type=str,
+        action="append",
+        metavar="NAME[.ARG=VALUE]",
+        help=("add a method, once for each (and once more for each further argument); see reinvest methods"),
+    )
     parser.add_argument("--seed", type=int, default=0, help="decides initial weights, order and every draw")
     store_option(parser)
     option(parser, "--device", type=str, help='"cpu", "cuda", "cuda:1" (default: the first GPU, else the CPU)')
@@ -71,7 +84,9 @@ def method_specs(words: Sequence[str]) -> list[dict[str, Any]]:
         if equals:
             name, _, argument = left.rpartition(".")
             if not name or not argument:
-                raise InvalidValue(f"--methods is NAME or NAME.ARGUMENT=VALUE, got {word!r}; write for example --methods SAM.rho=0.1")
+                raise InvalidValue(
+                    f"--methods is NAME or NAME.ARGUMENT=VALUE, got {word!r}; write for example --methods SAM.rho=0.1"
+                )
         spec = found.setdefault(name, {"name": name})
         if argument:
             spec[argument] = yaml.safe_load(value)
@@ -85,11 +100,18 @@ def _from_file(path: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf8"))
     except FileNotFoundError:
-        raise InvalidValue(f"a recipe is a YAML file, got {path!r}, which does not exist; check the path, or give --task and --model") from None
+        raise InvalidValue(
+            f"a recipe is a YAML file, got {path!r}, which does not exist; check the path, or give --task and --model"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidValue(f"a recipe file is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend it") from None
+        raise InvalidValue(
+            f"a recipe file is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend it"
+        ) from None
     if not isinstance(values, Mapping):
-        raise InvalidValue(f"a recipe file is a mapping such as 'task: digits', got {type(values).__name__} in {file.name}; see reinvest train --help")
+        raise InvalidValue(
+            f"a recipe file is a mapping such as 'task: digits', got {type(values).__name__} in {file.name}; "
+            "see reinvest train --help"
+        )
     sys.path.append(str(file.resolve().parent))
     return dict(values)
 
@@ -114,7 +136,10 @@ def recipe_from(options: Namespace) -> Recipe:
         values["methods"] = [*(listed if isinstance(listed, list) else [listed]), *method_specs(options.methods)]
     for name in ("task", "model"):
         if name not in values:
-            raise InvalidValue(f"a recipe names its {name}, got none; add --{name} {'digits' if name == 'task' else 'convnet'}, or give a RECIPE.yaml")
+            raise InvalidValue(
+                f"a recipe names its {name}, got none; "
+                f"add --{name} {'digits' if name == 'task' else 'convnet'}, or give a RECIPE.yaml"
+            )
     return Recipe.from_dict(values)
 
 
@@ -134,17 +159,31 @@ def _run(options: Namespace, out: Output) -> int:
     run = train(recipe, options.seed, Store(options.store), device=device, records=not options.no_records)
     last = run.last
     data = {
-        "id": run.id, "status": run.status, "task": run.task, "seed": run.seed, "steps": run.steps, "seconds": run.seconds,
-        "validation": last.get("validation", {}), "test": last.get("test", {}), "recipe": run.config, "path": str(run.path),
+        "id": run.id,
+        "status": run.status,
+        "task": run.task,
+        "seed": run.seed,
+        "steps": run.steps,
+        "seconds": run.seconds,
+        "validation": last.get("validation", {}),
+        "test": last.get("test", {}),
+        "recipe": run.config,
+        "path": str(run.path),
     }
 
     def text() -> str:
-        shown = [f"{split} {', '.join(f'{k} {v:.4g}' if v is not None else f'{k} not finite' for k, v in last[split].items())}"
-                 for split in ("validation", "test") if split in last]
-        return "\n".join([
-            f"run {run.id}: {run.status} after {run.steps} steps, {time_text(run.seconds)} of training", *shown,
-            f"reinvest runs show {run.id[:8]} --store {options.store}",
-        ])
+        shown = [
+            f"{split} {', '.join(f'{k} ' + ('not finite' if v is None else f'{v:.4g}') for k, v in last[split].items())}"
+            for split in ("validation", "test")
+            if split in last
+        ]
+        return "\n".join(
+            [
+                f"run {run.id}: {run.status} after {run.steps} steps, {time_text(run.seconds)} of training",
+                *shown,
+                f"reinvest runs show {run.id[:8]} --store {options.store}",
+            ]
+        )
 
     out.give(data, text)
     return 0 if run.status == "finished" else 3
@@ -152,13 +191,14 @@ def _run(options: Namespace, out: Output) -> int:
 
 TRAIN = Command(
     about=(
-        "Train a recipe with one seed and keep the run: weights, curve, records, facts and cost. A run that the store already holds\n"
-        "is shown, not repeated; an interrupted one continues where it was, bit for bit. Selection reads the validation split, the\n"
-        "test split is read once at the end. Exit code 3 if the loss became NaN or infinite (the run is kept as diverged)."
+        "Train a recipe with one seed and keep the run: weights, curve, records, facts and cost. A run that the store\n"
+        "already holds is shown, not repeated; an interrupted one continues where it was, bit for bit. Selection\n"
+        "reads the validation split, the test split is read once at the end.\n"
+        "Exit code 3 if the loss became NaN or infinite (the run is kept as diverged)."
     ),
     examples=(
         "reinvest train --task digits --model convnet --duration 10ep --seed 0",
-        "reinvest train --task digits --model convnet --methods LabelSmoothing --methods SAM.rho=0.1 --optimizer.lr 0.05",
+        "reinvest train --task digits --model convnet --methods LabelSmoothing --methods SAM.rho=0.1",
         "reinvest train examples/recipe.yaml --seed 1 --duration 20ep --json",
     ),
     arguments=_arguments,

@@ -15,19 +15,49 @@ from ._verdicts import exit_code, print_table, target
 
 
 def _arguments(parser: Parser) -> None:
-    parser.add_argument("points", type=str, metavar="POINTS.csv", help=(
-        "a CSV file with a header: arm, duration (any label), seed, seconds (training seconds), quality; "
-        "optional steps, status (finished, diverged, ...), trunk, study, device"))
-    parser.add_argument("--baseline", type=str, required=True, metavar="NAME", help="the arm that all others are compared with")
-    parser.add_argument("--metric", type=str, default="accuracy", help="what quality measures; accuracy is a fraction from 0 to 1")
+    parser.add_argument(
+        "points",
+        type=str,
+        metavar="POINTS.csv",
+        help=(
+            "a CSV file with a header: arm, duration (any label), seed, seconds (training seconds), quality; "
+            "optional steps, status (finished, diverged, ...), trunk, study, device"
+        ),
+    )
+    parser.add_argument(
+        "--baseline", type=str, required=True, metavar="NAME", help="the arm that all others are compared with"
+    )
+    parser.add_argument(
+        "--metric", type=str, default="accuracy", help="what quality measures; accuracy is a fraction from 0 to 1"
+    )
     parser.add_argument("--lower-is-better", action="store_true", help="quality is a positive loss: smaller is better")
-    option(parser, "--tuning", type=str, action="append", metavar="ARM=TRIALS", help=(
-        "tuning trials spent on an arm, once per arm; unequal budgets are refused, undeclared ones make it a claim about the recipes"))
-    option(parser, "--pairs", type=str, metavar="duration", help=(
-        '"duration": planned with the same seeds in both arms, new ones for each duration'))
-    option(parser, "--test-examples", type=int, metavar="N", help="size of the test set (needed where a cell has no error)")
-    parser.add_argument("--margin", type=float, default=0.05, help="differences in time up to this share count as equivalent")
-    option(parser, "--out", type=str, metavar="FILE.html", help="also write the report, and FILE.json with every figure")
+    option(
+        parser,
+        "--tuning",
+        type=str,
+        action="append",
+        metavar="ARM=TRIALS",
+        help=(
+            "tuning trials spent on an arm, once per arm; unequal budgets are refused, "
+            "undeclared ones make it a claim about the recipes"
+        ),
+    )
+    option(
+        parser,
+        "--pairs",
+        type=str,
+        metavar="duration",
+        help=('"duration": planned with the same seeds in both arms, new ones for each duration'),
+    )
+    option(
+        parser, "--test-examples", type=int, metavar="N", help="size of the test set (needed where a cell has no error)"
+    )
+    parser.add_argument(
+        "--margin", type=float, default=0.05, help="differences in time up to this share count as equivalent"
+    )
+    option(
+        parser, "--out", type=str, metavar="FILE.html", help="also write the report, and FILE.json with every figure"
+    )
 
 
 def _tuning(words: list[str]) -> dict[str, float]:
@@ -39,7 +69,9 @@ def _tuning(words: list[str]) -> dict[str, float]:
         except ValueError:
             equals = ""
         if not (arm and equals):
-            raise InvalidValue(f"--tuning is ARM=TRIALS, got {word!r}; write for example --tuning plain=10 --tuning smooth=10")
+            raise InvalidValue(
+                f"--tuning is ARM=TRIALS, got {word!r}; write for example --tuning plain=10 --tuning smooth=10"
+            )
     return found
 
 
@@ -51,19 +83,26 @@ def _run(options: Namespace, out: Output) -> int:
     file = target(options.out) if options.get("out") else None
     points = read_csv(options.points)
     shown = {
-        "metric": options.metric, "higher_is_better": not options.lower_is_better, "test_examples": options.get("test_examples"),
+        "metric": options.metric,
+        "higher_is_better": not options.lower_is_better,
+        "test_examples": options.get("test_examples"),
     }
     tuning = _tuning(options.tuning) if options.get("tuning") else None
-    judged = verdict(points, options.baseline, pairs=options.get("pairs"), tuning=tuning, margin=options.margin, **shown)
+    judged = verdict(
+        points, options.baseline, pairs=options.get("pairs"), tuning=tuning, margin=options.margin, **shown
+    )
     if not judged:
-        raise InvalidValue(f"a verdict needs an arm besides the baseline, got only {options.baseline!r} in {options.points}; add its points")
+        raise InvalidValue(
+            f"a verdict needs an arm besides the baseline, got only {options.baseline!r} in {options.points}; "
+            "add its points"
+        )
     typed = [_typed(point) for point in points]
     name = Path(options.points).name
     command = f"reinvest verdict {shlex.quote(options.points)} --baseline {shlex.quote(options.baseline)}"
     result = points_result(typed, options.baseline, judged, shown=shown, title=name, reproduce=command)
     print_table(result, out)
     if file is not None:
-        from ..report import write_report
+        from ..report.html import write_report
 
         write_result(result, file.with_suffix(".json"))
         write_report(result, file)
@@ -87,11 +126,11 @@ def _typed(point: dict[str, str]) -> dict[str, Any]:
 
 VERDICT = Command(
     about=(
-        "Judge the arms in a file of points, whatever trained them: how much sooner an arm reaches the baseline's quality, with a\n"
-        "95 % interval, or why that cannot be said. Needs at least 3 seeds per arm and duration and 4 baseline durations, each at\n"
-        "most 3 times the one before. Points with wrong values are refused with the reason, never repaired.\n\n"
-        "Verdicts: better, worse, mixed, equivalent, inconclusive, not comparable. speedup: baseline seconds over arm seconds at\n"
-        "equal quality; low, high: its interval; gain: quality gained at equal time.\n"
+        "Judge the arms in a file of points, whatever trained them: how much sooner an arm reaches the baseline's\n"
+        "quality, with a 95 % interval, or why that cannot be said. Needs at least 3 seeds per arm and duration and 4\n"
+        "baseline durations, each at most 3 times the one before. Wrong values are refused with the reason.\n\n"
+        "Verdicts: better, worse, mixed, equivalent, inconclusive, not comparable. speedup: baseline seconds over arm\n"
+        "seconds at equal quality; low, high: its interval; gain: quality gained at equal time.\n"
         "Exit code 0 if any arm got a verdict, 3 if every arm is not comparable, 2 if the file cannot be read.\n"
         "With --json: {arm: verdict}, the values of ri.verdict(points, baseline=NAME)[arm].to_dict()."
     ),

@@ -342,7 +342,7 @@ class Attachment:
                 raise InvalidValue(f"a resumed run keeps its {name}, got {value} for a state with {state[name]}; attach with the same values")
         context.step, context.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch"]
         self.resumed, self.continued = context.epoch >= 0, True
-        if self.batch_in_epoch >= context.steps_per_epoch:
+        if self.batch_in_epoch >= context.steps_per_epoch and context.step < context.total_steps:
             context.epoch, self.batch_in_epoch = context.epoch + 1, 0
         self.clock.load_state_dict(state["clock"])
         if self.recorder is not None and "recorder" in state:

@@ -109,7 +109,7 @@ class Methods:
         return self._now
 
     def _report_unused(self, now: Attachment) -> None:
-        if now.continued and not any(now.calls.values()):
+        if now.continued and not now.calls["batches"]:
             return  # a run that was already complete when it was resumed
         for call, phases in (("batches", ("select", "augment")), ("loss", ("targets", "losses")), ("step", ("gradients", "weights"))):
             if now.calls[call]:

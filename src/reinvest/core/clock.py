@@ -3,7 +3,8 @@
 Evaluation, logging and checkpoints lie outside those intervals. Step cost changes inside a run (resizing, a method
 that acts on every k-th step), so the charge is a sum over strata (kind of step x tenth of the run) of
 count x median seconds. Methods declare the kind (`Method.kind`); where the mean of an undeclared stratum is far above
-its median, because some steps regularly do more, the mean is charged, or the work of those steps would be free.
+its median, because some steps regularly do more, the mean is charged, or the work of those steps would be free. The
+first steps count like the others of their stratum; what they took beyond that is warm-up and told apart.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class StepClock:
     def __init__(self, cuda: bool = False) -> None:
         self._cuda = cuda
         self._strata: dict[tuple[str, int], array[float]] = {}
-        self._warmup = array("d")
+        self._warmup: list[tuple[tuple[str, int], float]] = []
         self._events: list[tuple[tuple[str, int], Any, Any]] = []
         self._begun: Any = None
         self._count = 0
@@ -75,37 +76,44 @@ class StepClock:
 
     def _add(self, stratum: tuple[str, int], seconds: float) -> None:
         self._count += 1
+        if self._count <= WARMUP_STEPS:
+            self._warmup.append((stratum, seconds))
+            return
         samples = self._strata.get(stratum)
         if samples is None:
             samples = self._strata[stratum] = array("d")
         samples.append(seconds)
-        if self._count <= WARMUP_STEPS:
-            self._warmup.append(seconds)
 
     def read(self) -> dict[str, Any]:
         """Plain values: seconds charged, seconds of the first steps beyond their usual cost, wall seconds, strata."""
         if self._events:
             self._resolve()
         rows: list[dict[str, Any]] = []
-        charged = wall = 0.0
-        for (kind, tenth), samples in sorted(self._strata.items()):
-            each = typical_seconds(list(samples))
-            charged += each * len(samples)
-            wall += sum(samples)
-            rows.append({"kind": kind, "tenth": tenth, "steps": len(samples), "seconds_per_step": each})
-        usual = charged / self._count if self._count else 0.0
-        warmup = max(0.0, sum(self._warmup) - usual * len(self._warmup))
+        charged = wall = warmup = 0.0
+        for stratum in sorted({*self._strata, *(s for s, _ in self._warmup)}):
+            first = [seconds for s, seconds in self._warmup if s == stratum]
+            samples = self._strata.get(stratum, array("d"))
+            each = typical_seconds(list(samples) or self._of_kind(stratum[0]) or first)
+            charged += each * (len(samples) + len(first))
+            wall += sum(samples) + sum(first)
+            warmup += sum(max(0.0, seconds - each) for seconds in first)
+            kind, tenth = stratum
+            rows.append({"kind": kind, "tenth": tenth, "steps": len(samples) + len(first), "seconds_per_step": each})
         return {"seconds": charged, "warmup_seconds": warmup, "wall_seconds": wall, "steps": self._count, "strata": rows}
+
+    def _of_kind(self, kind: str) -> list[float]:
+        """Seconds of all steps of a kind after the warm-up, for a tenth that has none but warm-up steps."""
+        return [seconds for (k, _), samples in self._strata.items() if k == kind for seconds in samples]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything collected, as plain values."""
         if self._events:
             self._resolve()
         strata = [[kind, tenth, list(samples)] for (kind, tenth), samples in self._strata.items()]
-        return {"strata": strata, "warmup": list(self._warmup), "count": self._count}
+        return {"strata": strata, "warmup": [[*s, seconds] for s, seconds in self._warmup], "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`."""
         self._strata = {(kind, tenth): array("d", samples) for kind, tenth, samples in state["strata"]}
-        self._warmup = array("d", state["warmup"])
+        self._warmup = [((kind, tenth), seconds) for kind, tenth, seconds in state["warmup"]]
         self._count = state["count"]

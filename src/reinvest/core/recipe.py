@@ -45,7 +45,10 @@ class Recipe:
         put(self, "model", _spec("model", self.model))
         put(self, "schedule", _spec("schedule", self.schedule))
         put(self, "optimizer", _optimizer(self.optimizer))
-        put(self, "duration", str(Duration.parse(self.duration)))
+        duration = Duration.parse(self.duration)
+        if not duration.unit or not duration.amount:
+            raise InvalidValue(f"a run lasts epochs, steps or minutes, got {self.duration!r}; write '10ep', '3900st' or '30min'")
+        put(self, "duration", str(duration))
         listed = self.methods if isinstance(self.methods, (list, tuple)) else [self.methods]
         put(self, "methods", tuple(_method(m) for m in listed))
         if self.precision not in PRECISIONS:
@@ -88,7 +91,7 @@ class Recipe:
         values["methods"] = [_without_defaults(names.resolve("method", m["name"]), m) for m in values["methods"]]
         plain: dict[str, Any] = {"batch_size": 128, "optimizer": OPTIMIZER, "schedule": SCHEDULE, "precision": "fp32", "methods": []}
         kept = {k: v for k, v in values.items() if k not in plain or v != plain[k]}
-        return json.dumps(kept, sort_keys=True, separators=(",", ":"))
+        return json.dumps(_same_numbers(kept), sort_keys=True, separators=(",", ":"))
 
     def build_methods(self) -> list[Any]:
         """Fresh instances of the recipe's methods."""
@@ -134,7 +137,10 @@ def _code(recipe: Recipe) -> dict[str, Any]:
 
 def source_hash(made: Any) -> str:
     """16 hex digits over the file that defines a factory, so that editing it makes another run."""
-    file = inspect.getsourcefile(made) if callable(made) else None
+    try:
+        file = inspect.getsourcefile(made)
+    except TypeError:  # built-in, or an object that is no function or class
+        file = None
     if file is None:
         raise InvalidValue(f"a factory is defined in a Python file, got {made!r}; put it into a module of its own")
     with open(file, "rb") as opened:
@@ -145,12 +151,28 @@ def _arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in spec.items() if k != "name"}
 
 
+def _same_numbers(value: Any) -> Any:
+    """1.0 and 1 are one value, so they must be one text."""
+    if isinstance(value, Mapping):
+        return {k: _same_numbers(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_same_numbers(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
 def _without_defaults(made: Any, spec: Mapping[str, Any]) -> dict[str, Any]:
     parameters = inspect.signature(made).parameters
-    return {k: v for k, v in spec.items() if k == "name" or k not in parameters or v != parameters[k].default}
+
+    def is_default(name: str, value: Any) -> bool:
+        default = parameters[name].default if name in parameters else inspect.Parameter.empty
+        return bool(value == (list(default) if isinstance(default, tuple) else default))
+
+    return {k: v for k, v in spec.items() if k == "name" or not is_default(k, v)}
 
 
 def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, float) and value != value:
+        raise InvalidValue(f"a recipe equals itself, which NaN does not, got {value!r} in {where}; write a number")
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, Mapping):
@@ -188,6 +210,8 @@ def _check_arguments(kind: str, spec: Mapping[str, Any], made: Any) -> None:
 
 
 def _method(value: Any) -> dict[str, Any]:
+    if isinstance(value, type):
+        raise InvalidValue(f"a recipe takes methods as instances or names, got the class {value.__name__}; write {value.__name__}(...)")
     if hasattr(value, "spec") and hasattr(value, "card"):
         value = value.spec()
     if isinstance(value, Mapping) and "name" not in value and len(value) == 1:

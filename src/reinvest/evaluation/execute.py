@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,21 +34,40 @@ class Machine:
 
 
 def _prepare(threads: int) -> None:
-    import signal
-
+    threading.Thread(target=_follow_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
-    # The parent decides when to stop; a run under way then finishes its step, saves its state and goes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _follow_parent() -> None:
+    """A worker whose parent was killed saves its run and goes, so that the run is free for whoever continues it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Workers started in here never see Ctrl-C (a blocked signal is inherited): their parent decides when they stop."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _train(recipe: dict[str, Any], seed: int, root: str, device: str) -> str:
     from ..core.names import load
 
-    run = load("reinvest.loop.train:train")(
-        Recipe.from_dict(recipe), seed, load("reinvest.store:Store")(root), device=device, evaluations=1, progress=False
-    )
+    try:
+        run = load("reinvest.loop.train:train")(
+            Recipe.from_dict(recipe), seed, load("reinvest.store:Store")(root), device=device, evaluations=1, progress=False
+        )
+    except KeyboardInterrupt:
+        # The state is saved. A worker that lived on would take the next run from its queue.
+        os._exit(130)
     return str(run.id)
 
 
@@ -140,11 +162,12 @@ def _in_workers(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Call
     pool = _workers(machine)
     # The longest first, so that no worker is left alone with a long run at the end.
     ordered = sorted(jobs, key=lambda job: -float("".join(c for c in job.duration if c.isdigit() or c == ".")))
-    futures = {
-        pool.submit(_train, job.what.to_dict(), job.seed, str(store.path), machine.device): job
-        for job in ordered
-        if isinstance(job.what, Recipe)
-    }
+    with _shielded():
+        futures = {
+            pool.submit(_train, job.what.to_dict(), job.seed, str(store.path), machine.device): job
+            for job in ordered
+            if isinstance(job.what, Recipe)
+        }
     try:
         for future in concurrent.futures.as_completed(futures):
             try:

@@ -15,11 +15,10 @@ from ..core.recipe import Recipe
 from .drawing import mean_curve
 from .outcome import Verdict
 from .prediction import predict
-from .study import Study
-from .timing import Block
 
 if TYPE_CHECKING:
-    from .study import Arm
+    from .study import Arm, Study
+    from .timing import Block
 
 SCHEMA = 1
 

@@ -15,12 +15,13 @@ SPLITS = ("train", "validation", "test")
 def evaluate(model: nn.Module, task: Task, split: str = "test", *, batch_size: int = 512) -> dict[str, float]:
     """{metric: mean of the per-example scores, "loss": mean loss} over all examples of a split.
 
-    Selection reads "validation", verdicts read "test". Raises InvalidValue for another split.
+    Selection reads "validation", verdicts read "test". "train" is seen as training sees it: in augmented views, and
+    without the rest that fills no batch. Raises InvalidValue for another split.
     """
     if split not in SPLITS:
         raise InvalidValue(f"a split is one of {', '.join(SPLITS)}, got {split!r}; choose one of them")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     scores = torch.zeros((), dtype=torch.float64)
     losses = torch.zeros((), dtype=torch.float64)
@@ -34,7 +35,8 @@ def evaluate(model: nn.Module, task: Task, split: str = "test", *, batch_size: i
                 losses += per_example(task.criterion(output, y), y).double().sum().cpu()
                 count += len(y)
     finally:
-        model.train(was_training)
+        for module, training in modes:  # one by one: a frozen norm may be in another mode than the rest
+            module.training = training
     if count == 0:
         raise InvalidValue(f"a split is evaluated on its examples, got an empty {split!r} split of {task.name!r}; give the task one")
     return {task.metric: float(scores / count), "loss": float(losses / count)}

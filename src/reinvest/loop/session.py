@@ -102,6 +102,21 @@ class Schedule:
         self._set()
 
 
+class _Begun:
+    """A task's loader that begins in mid-epoch, and says so: the chain reads no further batches past."""
+
+    indexed = True
+
+    def __init__(self, loader: Any, start: int) -> None:
+        self.loader, self.start, self.examples = loader, start, loader.examples
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loader)
+
+
 class Session:
     """Everything a recipe needs for training with one seed on one device."""
 
@@ -129,11 +144,14 @@ class Session:
             self.model, self.optimizer, duration=f"{self.total_steps}st", data=loader, seed=self.seed,
             criterion=self.task.criterion, scheduler=self.scheduler, scaler=self.scaler,
         ) as methods:
+            with methods.averaged():
+                pass  # trial steps of a calibration or a timing block evaluate nothing, and that is no mistake
             yield methods
 
     def loader(self, epoch: int, start: int) -> Any:
         """The training batches of an epoch from batch `start` on."""
-        return self.task.loader("train", self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start)
+        whole = self.task.loader("train", self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start)
+        return _Begun(whole, start) if start else whole
 
     def step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Forward, backward and update on one batch; returns the loss (a scalar tensor, before scaling)."""

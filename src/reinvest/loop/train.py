@@ -75,11 +75,13 @@ def train(
     A loss that is NaN or infinite ends the run with status "diverged". Raises RunBusy if another process trains the
     same run, KeyboardInterrupt after Ctrl-C (with the state saved).
     """
+    if not isinstance(recipe, Recipe):
+        raise InvalidValue(f"train takes a recipe, got {recipe!r}; write ri.Recipe(task='digits', model='convnet')")
     if store is None or isinstance(store, (str, bytes)) or not hasattr(store, "record"):
         raise InvalidValue(f"train keeps its run in a store, got {store!r}; pass store=ri.Store('runs')")
     if evaluations < 1:
         raise InvalidValue(f"evaluations is 1 or more (the last one is at the end), got {evaluations}; leave it at 10")
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = _device(device)
     parent_ids = tuple(str(getattr(p, "id", p)) for p in parents)
     known = run_identity(recipe, seed, parent_ids)
     found = store.find(known, status=("finished", "diverged"))
@@ -93,6 +95,17 @@ def train(
         run.note(**facts(where, recipe.precision))
         _Training(recipe, seed, where, run, evaluations, checkpoint_seconds).go(progress)
     return run.run
+
+
+def _device(name: str | None) -> torch.device:
+    cuda = torch.cuda.is_available()
+    try:
+        device = torch.device(name or ("cuda" if cuda else "cpu"))
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or (device.type == "cuda" and not cuda):
+        raise InvalidValue(f"a run trains on a device of this machine, got {name!r}; write 'cpu'{' or cuda' if cuda else ''}")
+    return device
 
 
 class _Training:
@@ -169,7 +182,7 @@ def calibrate(recipe: Recipe, seed: int, device: torch.device | str = "cpu", pro
     minutes = Duration.parse(recipe.duration).amount
     session = Session(recipe, seed, device, steps=probes + 3)
     taken: list[float] = []
-    with session.attached() as methods:
+    with torch.random.fork_rng(), session.attached() as methods:
         while len(taken) < probes + 3:
             for batch in methods.batches(session.loader(*methods.next_batch)):
                 begun = time.perf_counter()
