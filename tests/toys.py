@@ -20,8 +20,15 @@ from reinvest.core.streams import example_uniform, stream
 
 def card(phase: str, conflicts: tuple[str, ...] = ()) -> Card:
     return Card(
-        title="toy", paper="none: a test", year=2020, arxiv="none", phase=phase, cost="none", breaks="nothing",
-        domains=("any",), conflicts=conflicts,
+        title="toy",
+        paper="none: a test",
+        year=2020,
+        arxiv="none",
+        phase=phase,
+        cost="none",
+        breaks="nothing",
+        domains=("any",),
+        conflicts=conflicts,
     )
 
 
@@ -58,7 +65,9 @@ class Jitter(Method):
     card = card("augment")
 
     def augment(self, batch: Batch, context: Context) -> Batch:
-        return batch.with_inputs(batch.inputs * (1 + stream(context.seed, "jitter", context.epoch, context.step).number()))
+        return batch.with_inputs(
+            batch.inputs * (1 + stream(context.seed, "jitter", context.epoch, context.step).number())
+        )
 
 
 class Rotate(Method):
@@ -300,7 +309,9 @@ def examples(count: int = 45, features: int = 6, classes: int = 4, dtype: torch.
     return list(zip(x, y, strict=True))
 
 
-def net(features: int = 6, classes: int = 4, *, dropout: float = 0.0, norm: bool = False, dtype: Any = None) -> nn.Module:
+def net(
+    features: int = 6, classes: int = 4, *, dropout: float = 0.0, norm: bool = False, dtype: Any = None
+) -> nn.Module:
     """A small network with fixed initial weights; the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         norms = [nn.BatchNorm1d(8)] if norm else []
@@ -321,8 +332,15 @@ def adamw(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def own_loop(
-    methods: Methods, model: nn.Module, loader: Any, *, epochs: int = 2, parts: int = 1, optimizer: Any = None,
-    closure: bool = False, **more: Any,
+    methods: Methods,
+    model: nn.Module,
+    loader: Any,
+    *,
+    epochs: int = 2,
+    parts: int = 1,
+    optimizer: Any = None,
+    closure: bool = False,
+    **more: Any,
 ) -> torch.optim.Optimizer:
     """The three calls, as a user writes them; returns the optimizer."""
     optimizer = optimizer or sgd(model)
@@ -342,7 +360,11 @@ def own_loop(
 
 
 def plain_loop(
-    model: nn.Module, loader: Iterable[Any], *, epochs: int = 2, optimizer: Any = None,
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    epochs: int = 2,
+    optimizer: Any = None,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> torch.optim.Optimizer:
     """The loop without the library."""

@@ -12,6 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+from reinvest.core.batch import Batch, Indexed
+from reinvest.core.chain import Methods
+from reinvest.core.errors import Conflict, InvalidValue, LoopError
+from reinvest.core.method import Context, Method
 from toys import (
     Climb,
     Decay,
@@ -33,11 +38,6 @@ from toys import (
     sgd,
     state,
 )
-
-from reinvest.core.batch import Batch, Indexed
-from reinvest.core.chain import Methods
-from reinvest.core.errors import Conflict, InvalidValue, LoopError
-from reinvest.core.method import Context, Method
 
 
 def batches(count: int = 6, bad: int | None = None) -> list[tuple[Tensor, Tensor]]:
@@ -248,7 +248,7 @@ def test_a_chain_works_on_the_module_inside_a_compiled_model(kind: str) -> None:
 def test_surgery_on_a_compiled_model_is_refused(kind: str) -> None:
     model, inside = compiled(kind)
     attachment = Methods(Surgery()).attach(model, sgd(inside), duration="1ep", data=batches(), seed=0)
-    with pytest.raises(Conflict, match="Surgery.*compiled"), attachment:
+    with pytest.raises(Conflict, match=r"Surgery.*compiled"), attachment:
         pass
     assert any(isinstance(m, nn.ReLU) for m in inside.modules())
 
@@ -515,7 +515,13 @@ class Loop:
         indexed: Any = loader(0)
         done = 0
         with self.chain.attach(
-            self.model, self.optimizer, duration="3ep", data=indexed, seed=4, scheduler=self.scheduler, scaler=self.scaler
+            self.model,
+            self.optimizer,
+            duration="3ep",
+            data=indexed,
+            seed=4,
+            scheduler=self.scheduler,
+            scaler=self.scaler,
         ):
             if saved is not None:
                 for name, part in self.parts().items():

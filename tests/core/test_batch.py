@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
-from toys import Keep, Notebook, Shift, Weigh, examples, net, own_loop, sgd
 
 from reinvest.core.batch import ID_KEY, Batch, Indexed, find_ids, unpack
 from reinvest.core.chain import Methods
 from reinvest.core.errors import InvalidValue, MissingIds, ReinvestError
+from toys import Keep, Notebook, Shift, Weigh, examples, net, own_loop, sgd
 
 Pair = namedtuple("Pair", ["image", "label"])
 
@@ -146,7 +146,7 @@ def test_streams_have_no_stable_ids() -> None:
         def __iter__(self) -> Any:
             yield from examples(5)
 
-    with pytest.raises(InvalidValue, match="length|len"):
+    with pytest.raises(InvalidValue, match="length"):
         Indexed(Endless())
 
 
@@ -175,7 +175,9 @@ def test_unpack_and_package_are_inverse_but_for_the_id() -> None:
 
 
 @pytest.mark.parametrize(
-    "rows", [torch.tensor([3, 0]), torch.tensor([True, False, False, True]), slice(0, 2)], ids=["index", "mask", "slice"]
+    "rows",
+    [torch.tensor([3, 0]), torch.tensor([True, False, False, True]), slice(0, 2)],
+    ids=["index", "mask", "slice"],
 )
 def test_take_selects_everything_that_has_rows_and_leaves_the_original_alone(rows: Any) -> None:
     one = batch()

@@ -11,6 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+from reinvest.core.batch import Batch, Indexed
+from reinvest.core.chain import Methods, NoEffectWarning
+from reinvest.core.errors import Conflict, InvalidValue, LoopError, MissingIds, ReinvestError
+from reinvest.core.method import Context, Method
 from toys import (
     Climb,
     Decay,
@@ -35,11 +40,6 @@ from toys import (
     sgd,
     state,
 )
-
-from reinvest.core.batch import Batch, Indexed
-from reinvest.core.chain import Methods, NoEffectWarning
-from reinvest.core.errors import Conflict, InvalidValue, LoopError, MissingIds, ReinvestError
-from reinvest.core.method import Context, Method
 
 OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
 
@@ -218,7 +218,8 @@ def test_parts_equal_the_whole_batch(parts: int, who: str) -> None:
 def test_step_acts_only_after_the_last_part_and_loss_divides_by_the_whole_count() -> None:
     model, chain, data = net(dtype=torch.float64), Methods(), loader(dtype=torch.float64)
     optimizer = sgd(model)
-    whole = [F.cross_entropy(net(dtype=torch.float64)(x), y).item() for x, y in itertools.islice(data, 1)][0]
+    x, y = next(iter(data))
+    whole = F.cross_entropy(net(dtype=torch.float64)(x), y).item()
     with chain.attach(model, optimizer, duration="1ep", data=data, seed=0):
         sizes, acted, total = [], [], 0.0
         for x, y in itertools.islice(chain.batches(data, parts=3), 3):
@@ -244,7 +245,10 @@ def test_selection_and_augmentation_see_the_whole_batch_once() -> None:
 @pytest.mark.parametrize("parts", [0, -1, 1.5, "2"])
 def test_parts_that_are_no_count_are_refused(parts: Any) -> None:
     chain, model = Methods(), net()
-    with chain.attach(model, sgd(model), duration="1ep", data=loader(), seed=0), pytest.raises(InvalidValue, match="parts"):
+    with (
+        chain.attach(model, sgd(model), duration="1ep", data=loader(), seed=0),
+        pytest.raises(InvalidValue, match="parts"),
+    ):
         next(iter(chain.batches(loader(), parts=parts)))
 
 
@@ -587,7 +591,7 @@ def test_batches_after_the_duration_are_refused() -> None:
         for x, y in chain.batches(data):
             chain.loss(model(x), y).backward()
             chain.step()
-        with pytest.raises(LoopError, match="duration|over"):
+        with pytest.raises(LoopError, match="duration"):
             next(iter(chain.batches(data)))
 
 
@@ -615,8 +619,9 @@ def test_durations_that_say_no_number_of_steps_are_refused(duration: Any) -> Non
 @pytest.mark.parametrize("seed", [1.5, "0", None])
 def test_a_seed_that_is_no_integer_is_refused(seed: Any) -> None:
     model = net()
-    with pytest.raises(InvalidValue, match="seed"), Methods().attach(
-        model, sgd(model), duration="1ep", data=loader(), seed=seed
+    with (
+        pytest.raises(InvalidValue, match="seed"),
+        Methods().attach(model, sgd(model), duration="1ep", data=loader(), seed=seed),
     ):
         pass
 
@@ -663,7 +668,7 @@ def test_the_recorder_sees_raw_losses_against_the_original_labels() -> None:
     assert about["total_steps"] == about["steps_per_epoch"] == 7 and about["examples"] == 45 and about["seed"] == 3
     assert about["duration"] == "1ep" and len(about["methods"]) == 3
     assert len(notebook.rows) == 7
-    epoch, ids, losses, output, targets, valid = notebook.rows[0]
+    epoch, ids, losses, _, targets, valid = notebook.rows[0]
     assert epoch == 0 and ids.tolist() == [0, 1, 2, 3, 4] and (valid is None or bool(valid.all()))
     model.load_state_dict(initial)
     labels = torch.stack([y for _, y in examples()[:5]])

@@ -46,8 +46,18 @@ def test_reading_what_was_written(whole: int, part: int, unit: str) -> None:
     assert one.unit == unit and math.isclose(one.amount, float(amount))
 
 
-@pytest.mark.parametrize(("text", "amount", "unit"), [("10ep", 10, "ep"), (" 3900st ", 3900, "st"), ("30min", 30, "min"),
-                                                      ("0.5", 0.5, ""), ("1.0", 1, ""), (".25", 0.25, ""), (0.5, 0.5, "")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [
+        ("10ep", 10, "ep"),
+        (" 3900st ", 3900, "st"),
+        ("30min", 30, "min"),
+        ("0.5", 0.5, ""),
+        ("1.0", 1, ""),
+        (".25", 0.25, ""),
+        (0.5, 0.5, ""),
+    ],
+)
 def test_the_forms(text: Any, amount: float, unit: str) -> None:
     assert Duration.parse(text) == Duration(amount, unit)
 
@@ -59,7 +69,26 @@ def test_whole_numbers_without_a_unit_could_mean_two_things(text: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-1ep", "ten", "", "5 epochs", "3h", "1.5", "nan", "inf", "infep", "1e3st", "ep", None, [], True, float("nan"), -0.5, 2.5]
+    "text",
+    [
+        "-1ep",
+        "ten",
+        "",
+        "5 epochs",
+        "3h",
+        "1.5",
+        "nan",
+        "inf",
+        "infep",
+        "1e3st",
+        "ep",
+        None,
+        [],
+        True,
+        float("nan"),
+        -0.5,
+        2.5,
+    ],
 )
 def test_what_is_no_duration(text: Any) -> None:
     with pytest.raises(InvalidValue) as refused:
@@ -85,11 +114,9 @@ def test_epochs_need_a_length_and_shares_a_whole() -> None:
 
 
 @pytest.mark.parametrize("text", ["1.5st", "0.3st"])
-def test_half_a_step_is_refused_or_rounded_to_a_step(text: str) -> None:
-    try:
-        assert Duration.parse(text).steps(None) >= 1
-    except InvalidValue:
-        pass
+def test_half_a_step_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue, match="whole"):
+        Duration.parse(text)
 
 
 def test_durations_are_values() -> None:

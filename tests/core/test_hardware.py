@@ -24,7 +24,9 @@ def test_the_same_facts_compare() -> None:
     assert comparable(facts(), facts()) == (True, "")
 
 
-@pytest.mark.parametrize(("name", "value"), [("device", "another chip"), ("devices", 8), ("threads", 7), ("precision", "bf16")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("device", "another chip"), ("devices", 8), ("threads", 7), ("precision", "bf16")]
+)
 def test_hardware_that_differs_is_named_with_both_values(name: str, value: object) -> None:
     a = facts()
     b = copy.deepcopy(a)
@@ -34,7 +36,9 @@ def test_hardware_that_differs_is_named_with_both_values(name: str, value: objec
     assert comparable(b, a)[0] is False
 
 
-@pytest.mark.parametrize(("version", "fine"), [("2.13.1", True), ("2.13.0+cu128", True), ("2.14.0", False), ("3.13.0", False)])
+@pytest.mark.parametrize(
+    ("version", "fine"), [("2.13.1", True), ("2.13.0+cu128", True), ("2.14.0", False), ("3.13.0", False)]
+)
 def test_torch_agrees_in_its_minor_version(version: str, fine: bool) -> None:
     a = facts()
     a["software"]["torch"] = "2.13.0+cpu"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from toys import Climb, Decay, Keep, Shrink, Spy, Surgery
 
 from reinvest.core.errors import InvalidValue
 from reinvest.core.method import Context, Method, overrides, phases_of
+from toys import Climb, Decay, Keep, Shrink, Spy, Surgery
 
 
 def test_phases_are_those_overridden() -> None:
@@ -41,5 +41,7 @@ def test_a_context_derives_progress_and_device() -> None:
     from torch import nn
 
     model = nn.Linear(2, 2)
-    context = Context(model, torch.optim.SGD(model.parameters(), 0.1), nn.functional.cross_entropy, 5, 20, 10, 0, 0, (0, 1))
+    context = Context(
+        model, torch.optim.SGD(model.parameters(), 0.1), nn.functional.cross_entropy, 5, 20, 10, 0, 0, (0, 1)
+    )
     assert context.progress == 0.25 and context.device == torch.device("cpu")

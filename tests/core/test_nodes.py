@@ -28,7 +28,11 @@ def test_slices_cover_the_rows_in_order_and_differ_by_one_at_most(size: int, par
 
 def items(kind: str) -> Any:
     ids, x, y = torch.arange(6), torch.randn(6, 2), torch.arange(6) % 2
-    return {"dict": {"reinvest_id": ids, "x": x, "y": y, "note": "kept"}, "tuple": (ids, x, y, ids * 10), "list": [ids, x, y]}[kind]
+    return {
+        "dict": {"reinvest_id": ids, "x": x, "y": y, "note": "kept"},
+        "tuple": (ids, x, y, ids * 10),
+        "list": [ids, x, y],
+    }[kind]
 
 
 @pytest.mark.parametrize("kind", ["dict", "tuple", "list"])

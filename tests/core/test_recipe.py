@@ -95,11 +95,21 @@ def test_what_does_not_equal_itself_is_refused() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"batch_size": 0}, {"batch_size": 1.5}, {"batch_size": "128"}, {"batch_size": True}, {"precision": "fp8"},
-        {"duration": "10"}, {"duration": "ten"}, {"duration": "0.5"}, {"duration": "0ep"}, {"task": None}, {"model": {}},
-        {"model": {"hidden": [3]}}, {"methods": "LabelSmoothing(0.1)"},
+        {"batch_size": 0},
+        {"batch_size": 1.5},
+        {"batch_size": "128"},
+        {"batch_size": True},
+        {"precision": "fp8"},
+        {"duration": "10"},
+        {"duration": "ten"},
+        {"duration": "0.5"},
+        {"duration": "0ep"},
+        {"task": None},
+        {"model": {}},
+        {"model": {"hidden": [3]}},
+        {"methods": "LabelSmoothing(0.1)"},
     ],
-)  # fmt: skip
+)
 def test_values_that_break_a_rule_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ReinvestError):
         Recipe(**({"task": "digits", "model": "mlp"} | change))
@@ -132,7 +142,10 @@ def test_unknown_names_list_the_known_ones_and_suggest(change: dict[str, Any], k
 
 
 def test_unknown_fields_list_the_known_ones() -> None:
-    for make in (lambda: PLAIN.with_(batchsize=3), lambda: Recipe.from_dict({"task": "digits", "model": "mlp", "batchsize": 3})):
+    for make in (
+        lambda: PLAIN.with_(batchsize=3),
+        lambda: Recipe.from_dict({"task": "digits", "model": "mlp", "batchsize": 3}),
+    ):
         with pytest.raises(ReinvestError, match=r"batchsize.*batch_size"):
             make()
 
@@ -193,14 +206,21 @@ def test_every_way_to_name_a_method_is_the_same_method() -> None:
     texts = {
         Recipe(task="digits", model="mlp", methods=methods).canonical()
         for methods in (
-            [ri.LabelSmoothing(0.3)], (ri.LabelSmoothing(alpha=0.3),), [{"name": "LabelSmoothing", "alpha": 0.3}],
+            [ri.LabelSmoothing(0.3)],
+            (ri.LabelSmoothing(alpha=0.3),),
+            [{"name": "LabelSmoothing", "alpha": 0.3}],
             [{"alpha": 0.3, "name": "labelsmoothing"}],
         )
-    }  # fmt: skip
+    }
     assert len(texts) == 1
     default = {
         Recipe(task="digits", model="mlp", methods=methods).canonical()
-        for methods in (["LabelSmoothing"], [ri.LabelSmoothing()], [ri.LabelSmoothing(0.1)], [{"name": "LabelSmoothing", "alpha": 0.1}])
+        for methods in (
+            ["LabelSmoothing"],
+            [ri.LabelSmoothing()],
+            [ri.LabelSmoothing(0.1)],
+            [{"name": "LabelSmoothing", "alpha": 0.1}],
+        )
     }
     assert len(default) == 1 and default != texts
 
@@ -209,12 +229,20 @@ def test_what_matters_changes_the_text() -> None:
     texts = {
         r.canonical()
         for r in (
-            PLAIN, PLAIN.with_(duration="11ep"), PLAIN.with_(batch_size=64), PLAIN.with_(precision="bf16"), PLAIN.with_(model="convnet"),
-            PLAIN.with_(ri.LabelSmoothing()), PLAIN.with_(ri.LabelSmoothing(0.2)), PLAIN.with_(ri.Mixup()),
-            PLAIN.with_(optimizer={"name": "adamw", "lr": 0.1}), PLAIN.with_(schedule="constant"),
-            PLAIN.with_(schedule={"name": "cosine", "warmup": 0.1}), PLAIN.with_(model={"name": "mlp", "hidden": [64]}),
+            PLAIN,
+            PLAIN.with_(duration="11ep"),
+            PLAIN.with_(batch_size=64),
+            PLAIN.with_(precision="bf16"),
+            PLAIN.with_(model="convnet"),
+            PLAIN.with_(ri.LabelSmoothing()),
+            PLAIN.with_(ri.LabelSmoothing(0.2)),
+            PLAIN.with_(ri.Mixup()),
+            PLAIN.with_(optimizer={"name": "adamw", "lr": 0.1}),
+            PLAIN.with_(schedule="constant"),
+            PLAIN.with_(schedule={"name": "cosine", "warmup": 0.1}),
+            PLAIN.with_(model={"name": "mlp", "hidden": [64]}),
         )
-    }  # fmt: skip
+    }
     assert len(texts) == 12
 
 
@@ -262,10 +290,15 @@ def test_a_recipe_does_not_share_the_users_containers() -> None:
 
 def test_identity_is_32_hex_digits_and_sees_everything() -> None:
     marks = [
-        mark(PLAIN), mark(PLAIN, 1), mark(PLAIN.with_(duration="11ep")), mark(PLAIN, fingerprint="1" * 16), mark(PLAIN, parents=["a"]),
-        mark(PLAIN, layout=[("weight", (3, 2), "float32")]), mark(PLAIN, layout=[("weight", (2, 3), "float64")]),
+        mark(PLAIN),
+        mark(PLAIN, 1),
+        mark(PLAIN.with_(duration="11ep")),
+        mark(PLAIN, fingerprint="1" * 16),
+        mark(PLAIN, parents=["a"]),
+        mark(PLAIN, layout=[("weight", (3, 2), "float32")]),
+        mark(PLAIN, layout=[("weight", (2, 3), "float64")]),
         mark(PLAIN, layout=[("weigh", (2, 3), "float32")]),
-    ]  # fmt: skip
+    ]
     assert len(set(marks)) == len(marks)
     assert all(len(m) == 32 and int(m, 16) >= 0 for m in marks)
     assert mark(PLAIN) == mark(Recipe(task="digits", model="mlp"))
@@ -294,7 +327,8 @@ def test_editing_the_file_of_a_users_factory_makes_another_run(users: Path) -> N
 
 def test_a_users_method_and_its_source(users: Path) -> None:
     users.with_name("users_method.py").write_text(
-        "from reinvest import Card, Method\n\n\nclass Mine(Method):\n    card = Card('t', 'p', 2020, 'none', 'weights', 'c', 'b', ('any',))\n\n"
+        "from reinvest import Card, Method\n\n\nclass Mine(Method):\n"
+        "    card = Card('t', 'p', 2020, 'none', 'weights', 'c', 'b', ('any',))\n\n"
         "    def __init__(self, strength: float = 1.0) -> None:\n        self.strength = strength\n"
     )
     sys.modules.pop("users_method", None)

@@ -1,4 +1,4 @@
-"""Own random streams: pure functions of (seed, name, epoch, step or id), equal whatever the batch, and random enough."""
+"""Own random streams: pure functions of (seed, name, epoch, step or id), equal whatever the batch, random enough."""
 
 from __future__ import annotations
 
@@ -47,10 +47,22 @@ def test_keys_never_change(arguments: tuple[int, ...], expected: int) -> None:
 
 def test_draws_never_change() -> None:
     ids = torch.tensor([0, 1, 2, 44_999, 2**40])
-    assert example_integers(7, "pinned", 3, ids, 1000, 2).tolist() == [[682, 304], [926, 589], [853, 290], [22, 144], [733, 113]]
+    assert example_integers(7, "pinned", 3, ids, 1000, 2).tolist() == [
+        [682, 304],
+        [926, 589],
+        [853, 290],
+        [22, 144],
+        [733, 113],
+    ]
     assert stream(7, "pinned", 3, 5).integers(1000, 6).tolist() == [0, 970, 885, 220, 756, 459]
     assert stream(7, "pinned", 3, 5).permutation(8).tolist() == [0, 7, 3, 5, 4, 2, 6, 1]
-    assert [round(v * 2**24) for v in example_uniform(7, "pinned", 3, ids)[:, 0].tolist()] == [11452001, 15544889, 14323041, 372403, 12304233]
+    assert [round(v * 2**24) for v in example_uniform(7, "pinned", 3, ids)[:, 0].tolist()] == [
+        11452001,
+        15544889,
+        14323041,
+        372403,
+        12304233,
+    ]
 
 
 @given(SEEDS, NAMES, st.integers(0, 10**6))
@@ -113,9 +125,15 @@ def test_an_empty_batch_draws_nothing() -> None:
 def everything() -> list[Tensor]:
     ids, batch = torch.arange(50), stream(1, "n", 2, 3)
     return [
-        example_uniform(1, "n", 2, ids), example_integers(1, "n", 2, ids, 9), example_normal(1, "n", 2, ids),
-        batch.uniform(5), batch.integers(9, 5), batch.normal(5), batch.permutation(9), torch.tensor(batch.number()),
-    ]  # fmt: skip
+        example_uniform(1, "n", 2, ids),
+        example_integers(1, "n", 2, ids, 9),
+        example_normal(1, "n", 2, ids),
+        batch.uniform(5),
+        batch.integers(9, 5),
+        batch.normal(5),
+        batch.permutation(9),
+        torch.tensor(batch.number()),
+    ]
 
 
 def test_the_global_generator_is_neither_read_nor_moved() -> None:
@@ -162,9 +180,11 @@ def test_calls_move_on_and_a_new_stream_starts_again() -> None:
 @pytest.mark.parametrize("high", [2, 3, 10, 256, 1000])
 @pytest.mark.parametrize("about", ["examples", "batch"])
 def test_integers_are_uniform(high: int, about: str) -> None:
-    drawn = example_integers(5, "chi", 1, torch.arange(N), high)[:, 0] if about == "examples" else stream(
-        5, "chi", 1
-    ).integers(high, N)
+    drawn = (
+        example_integers(5, "chi", 1, torch.arange(N), high)[:, 0]
+        if about == "examples"
+        else stream(5, "chi", 1).integers(high, N)
+    )
     assert stats.chisquare(torch.bincount(drawn, minlength=high).numpy()).pvalue > 1e-4
 
 

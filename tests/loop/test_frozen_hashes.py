@@ -11,19 +11,30 @@ FROZEN = [
     (Recipe(task="digits", model="mlp"), 0, (), "41da35d19f24f59b467aa4d59db94c3d"),
     (
         Recipe(
-            task={"name": "digits", "train_examples": 500}, model={"name": "convnet", "width": 8}, duration="300st", batch_size=64,
-            optimizer={"name": "adamw", "lr": 0.001}, schedule="one_cycle", precision="bf16",
+            task={"name": "digits", "train_examples": 500},
+            model={"name": "convnet", "width": 8},
+            duration="300st",
+            batch_size=64,
+            optimizer={"name": "adamw", "lr": 0.001},
+            schedule="one_cycle",
+            precision="bf16",
         ),
-        7, (), "58f0ce976c09c13bd0de657a6accfb5b",
+        7,
+        (),
+        "58f0ce976c09c13bd0de657a6accfb5b",
     ),
     (
         Recipe(
-            task="cifar10", model="resnet20", duration="2.5ep",
+            task="cifar10",
+            model="resnet20",
+            duration="2.5ep",
             methods=[{"name": "LabelSmoothing", "alpha": 0.2}, "EMA", {"name": "SAM", "rho": 0.1}],
         ),
-        1, ("run-a", "run-b"), "ae9ad742ada070dd93bd78d8b7b37e93",
+        1,
+        ("run-a", "run-b"),
+        "ae9ad742ada070dd93bd78d8b7b37e93",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("recipe", "seed", "parents", "expected"), FROZEN)

@@ -48,8 +48,11 @@ def test_killed_and_resumed_equals_uninterrupted(case: str, users: Path, tmp_pat
     environment = os.environ | {"STOPPER": f"kill {step}", "PYTHONPATH": os.pathsep.join([str(users), *sys.path])}
     killed = subprocess.run(
         [sys.executable, "-c", COMMAND, str(tmp_path / "runs"), json.dumps(recipe.to_dict())],
-        env=environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (before,) = store.runs()
     assert before.status == "interrupted" and (before.path / "state.pt").exists()

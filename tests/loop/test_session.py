@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from toys import plain_loop, same_bits
 
 import reinvest as ri
 from reinvest.core.recipe import Recipe
 from reinvest.loop.session import Schedule, Session, build_model, build_task, run_identity
+from toys import plain_loop, same_bits
 
 CONV = Recipe(task="digits", model={"name": "convnet", "width": 4}, duration="2ep", batch_size=256)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
+FLAT = 10.0
 UNITS = {"", "%", "points", "s", "min", "h", "ms"}
 
 
@@ -81,6 +82,8 @@ def agrees(figure: Figure, value: Any) -> bool:
         return figure.shown == "–"
     if isinstance(value, (str, bool)):
         return figure.shown.casefold() == str(value).casefold()
+    if figure.shown == "flat":
+        return bool(value > FLAT)
     number, _, unit = figure.shown.replace("−", "-").replace(",", "").partition(" ")
     if unit not in UNITS or not re.fullmatch(r"[+-]?\d+(\.\d+)?", number):
         return False

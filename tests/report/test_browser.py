@@ -17,7 +17,7 @@ from reinvest.report.html import write_report
 
 BROWSER = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 DRIVER = shutil.which("chromedriver")
-FLAGS = [
+FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -26,7 +26,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-]
+)
 
 pytest.importorskip("selenium", reason="the browser test needs selenium: pip install selenium")
 pytestmark = pytest.mark.skipif(

@@ -180,6 +180,15 @@ def test_a_loss_and_long_runs_take_other_units() -> None:
     assert any(f.shown.endswith(" h") for f in page.figures)
 
 
+def test_a_seed_spread_where_the_curve_is_flat_is_a_word() -> None:
+    result = every_kind()
+    result["arms"]["EMA"]["cells"][-1]["sd_time"] = 9e14
+    page = Page(render(result))
+    shown = {f.path: f.shown for f in page.figures}
+    assert shown["/arms/EMA/cells/4/sd_time"] == "flat"
+    assert all(agrees(f, at(result, f.path)) for f in page.figures)
+
+
 def test_json_in_a_script_cannot_end_it() -> None:
     hostile = {"a": "</script><script>alert(1)</script><!-- & \u2028\u2029"}
     text = script_json(hostile)

@@ -173,7 +173,8 @@ def _run(options: Namespace, out: Output) -> int:
 
     def text() -> str:
         shown = [
-            f"{split} {', '.join(f'{k} ' + ('not finite' if v is None else f'{v:.4g}') for k, v in last[split].items())}"
+            f"{split} "
+            + ", ".join(f"{k} {'not finite' if v is None else format(v, '.4g')}" for k, v in last[split].items())
             for split in ("validation", "test")
             if split in last
         ]

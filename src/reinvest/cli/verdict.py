@@ -100,6 +100,9 @@ def _run(options: Namespace, out: Output) -> int:
     name = Path(options.points).name
     command = f"reinvest verdict {shlex.quote(options.points)} --baseline {shlex.quote(options.baseline)}"
     result = points_result(typed, options.baseline, judged, shown=shown, title=name, reproduce=command)
+    if tuning is not None:
+        spent = "; ".join(f"{arm}: {trials:g} trials" for arm, trials in tuning.items())
+        result["tuning"] = {"declared": True, "text": f"declared: {spent}"}
     print_table(result, out)
     if file is not None:
         from ..report.html import write_report
@@ -113,7 +116,7 @@ def _run(options: Namespace, out: Output) -> int:
 
 def _typed(point: dict[str, str]) -> dict[str, Any]:
     """The row with numbers as numbers (None where they are none), as the report draws them."""
-    row: dict[str, Any] = dict(point)
+    row: dict[str, Any] = {**point, "arm": (point.get("arm") or "").strip()}
     for key in ("seconds", "quality", "steps"):
         try:
             row[key] = float(point.get(key) or "nan")

@@ -62,6 +62,8 @@ class Methods:
             phase: tuple(m for m in flat if overrides(m, phase))
             for phase in ("select", "augment", "targets", "losses", "gradients", "weights", "kind", "averages")
         }
+        self.reports = True
+        """Whether the end of `attach` tells which calls were missing; loops that make them all by design say no."""
         self._now: Attachment | None = None
 
     def __repr__(self) -> str:
@@ -109,8 +111,8 @@ class Methods:
         return self._now
 
     def _report_unused(self, now: Attachment) -> None:
-        if now.continued and not now.calls["batches"]:
-            return  # a run that was already complete when it was resumed
+        if not self.reports or (now.continued and not now.calls["batches"]):
+            return  # the latter is a run that was already complete when it was resumed
         for call, phases in (("batches", ("select", "augment")), ("loss", ("targets", "losses")), ("step", ("gradients", "weights"))):
             if now.calls[call]:
                 continue

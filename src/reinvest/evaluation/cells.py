@@ -40,7 +40,7 @@ class Arm:
 
     labels: durations; x: [K] mean log seconds; y: [K] fitted-scale means; n: [K] runs; quality: [K] metric means;
     sd: [K] seed standard deviation of the metric; deviations: K arrays [n_k] on the fitted scale, less what timing
-    noise explains; s2: [K] their variances; clusters: K tuples [n_k] of what makes runs independent;
+    noise explains; s2: [K] their variances; time_variance: [K] variance of the mean log seconds; clusters: K tuples [n_k] of what makes runs independent;
     seconds_per_step: geometric mean over cells, or None where any run lacks its steps.
     """
 
@@ -53,6 +53,7 @@ class Arm:
     sd: Array
     deviations: tuple[Array, ...]
     s2: Array
+    time_variance: Array
     clusters: tuple[tuple[str, ...], ...]
     seconds_per_step: float | None
 
@@ -103,6 +104,7 @@ def build_arm(
         sd=np.array([np.sqrt(np.sum(_centred(q) ** 2) / f) for q, f in zip(qualities, freedom, strict=True)]),
         deviations=deviations,
         s2=np.array([np.sum(d * d) for d in deviations]) / freedom,
+        time_variance=np.array([np.sum(_centred(t) ** 2) for t in times]) / freedom / n,
         clusters=tuple(tuple(cluster_of(p, clusters) for p in g) for g in groups),
         seconds_per_step=_seconds_per_step(groups),
     )

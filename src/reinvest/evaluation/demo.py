@@ -38,7 +38,7 @@ def demo_study(seeds: int = SEEDS) -> Study:
         seeds=seeds,
         title="Digits, shifted and mirrored, with a small conv net: three methods against plain SGD",
         about={
-            "baseline": "SGD with momentum, cosine schedule; the learning rate was chosen on validation, all arms share it",
+            "baseline": "SGD with momentum, cosine schedule; its learning rate was chosen on validation and is shared",
             "SAM every step": "evaluates every batch twice, so a step costs about double: must come out slower",
             "label smoothing": "nearly free per step: a probable gain",
             "clipping at 1000": "a norm that is never reached: nothing but a small cost, the control",

@@ -33,11 +33,11 @@ class Spread:
     correlation: float
 
     def standard_error(
-        self, g: Array, extra: Array | None = None, extra_freedom: float = np.inf
+        self, g: Array, extras: Sequence[tuple[Array, float]] = ()
     ) -> tuple[Array, Array]:
         """Standard error and Welch-Satterthwaite degrees of freedom of contrasts g of the cell means.
 
-        g: [..., K]; extra: [...] a further variance with its own degrees of freedom. Returns two arrays [...].
+        g: [..., K]; extras: further variances [...], each with its own degrees of freedom. Returns two arrays [...].
         """
         parts = g * g * self.variance
         total = parts.sum(axis=-1)
@@ -48,9 +48,9 @@ class Spread:
             total = total + part
             spread = spread + part * part / freedom
             smallest = min(smallest, freedom)
-        if extra is not None:
+        for extra, freedom in extras:
             total = total + extra
-            spread = spread + extra * extra / extra_freedom
+            spread = spread + extra * extra / freedom
         df = np.where(spread > 0.0, total * total / np.where(spread > 0.0, spread, 1.0), smallest)
         return np.sqrt(total), df
 
@@ -144,10 +144,11 @@ def _block(members: Sequence[int], sums: dict[int, dict[str, float]], size: int)
     """Matrix [size, m] whose squared row sums are variances, and the block's degrees of freedom."""
     names = list(dict.fromkeys(key for cell in members for key in sums[cell]))
     counts = {cell: len(sums[cell]) for cell in members}
-    whole = max(counts.values()) == len(names)
+    whole = min(counts.values()) == len(names)
     matrix = np.zeros((size, len(names)))
     for cell in members:
-        # Seeds that only partly repeat leave more clusters than any cell has: the correction is then the cell's own.
+        # Where some cell lacks some seed, m / (m - 1) over all seeds is too small for it (simulated: coverage .89);
+        # the correction is then the cell's own, with the smallest cell's degrees of freedom.
         m = len(names) if whole else counts[cell]
         for key, value in sums[cell].items():
             matrix[cell, names.index(key)] = value * np.sqrt(m / max(m - 1.0, 1.0))

@@ -109,10 +109,10 @@ def contrast(
     def against_of(f: Array, g: Array) -> tuple[Array, Array, Array, Array, Array]:
         c = _settle(g[..., 0] - f[..., 0])
         rate = np.gradient(c, shifts, axis=0)
-        extra = rate * rate * variance if timing else None
+        shared = [(rate * rate * variance, freedom)] if timing else []
         gradient = np.concatenate([-f[..., 1:], g[..., 1:]], axis=-1)
-        se, df = spread.standard_error(gradient, extra, freedom)
-        return c, se, df, rate, np.zeros_like(c) if extra is None else extra
+        se, df = spread.standard_error(gradient, shared)
+        return c, se, df, rate, shared[0][0] if shared else np.zeros_like(c)
 
     forward, forward_se, forward_df, rate, part = against_of(base_envelope, method_raw)
     against, against_se, against_df, _, _ = against_of(base_raw, method_envelope)

@@ -152,7 +152,7 @@ def _data_flags(
     if text := tuning_text(settings, names):
         flags.append(text)
     step, before, after = largest_step(theirs)
-    if step > STEP:
+    if step > STEP * 1.01:
         flags.append(
             f"{names[1]}: durations x{step:.3g} apart ({before:.4g} to {after:.4g} s), the curve between is a guess"
         )

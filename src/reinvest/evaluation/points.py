@@ -17,8 +17,10 @@ from ..core.errors import DataError, InvalidValue
 
 REQUIRED = ("arm", "duration", "seed", "seconds", "quality")
 # Columns that must hold one value over everything that is compared.
-UNIFORM = ("metric", "split", "test_set", "device", "hardware", "kind")
+UNIFORM = ("metric", "split", "test_set", "device", "hardware", "software", "threads", "precision", "kind")
 FINISHED = "finished"
+# What other tools write for the same.
+AS_FINISHED = ("", "ok", "done", "complete", "completed", "success", "succeeded", FINISHED)
 # Beyond this, squares overflow: no metric is meant.
 HUGE = 1e100
 
@@ -136,14 +138,15 @@ def _point(row: Mapping[str, Any], number: int) -> Point:
     if not arm:
         raise InvalidValue(f"every point needs an arm, row {number} has none: name the arm.")
     steps = _number(row.get("steps"))
+    status = _label(row.get("status")).lower()
     return Point(
         arm=arm,
-        duration=_label(row.get("duration")),
-        seed=_label(row.get("seed")),
+        duration=_number_label(row.get("duration")),
+        seed=_number_label(row.get("seed")),
         seconds=_number(row.get("seconds")),
         quality=_number(row.get("quality")),
         steps=steps if math.isfinite(steps) and steps > 0 else None,
-        status=_label(row.get("status")).lower() or FINISHED,
+        status=FINISHED if status in AS_FINISHED else status,
         trunk=_label(row.get("trunk")),
         study=_label(row.get("study")),
         uniform=tuple((name, text) for name in UNIFORM if (text := _label(row.get(name)))),
@@ -163,6 +166,16 @@ def _label(value: Any) -> str:
     if math.isnan(as_float):
         return ""
     return str(int(as_float)) if math.isfinite(as_float) and as_float == int(as_float) else str(as_float)
+
+
+def _number_label(value: Any) -> str:
+    """As `_label`, and numbers written as text too: "60.0" and "60" are one duration, "0.0" and "0" one seed."""
+    text = _label(value)
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return _label(number) if math.isfinite(number) else text
 
 
 def _number(value: Any) -> float:

@@ -5,9 +5,11 @@ Each function returns sentences; an empty list means that its rules are kept. Fa
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,8 +19,9 @@ from .settings import Settings
 
 SEEDS = 3
 BASELINE_DURATIONS = 4
-# Nominal steps of exactly x3 must survive the noise of measured seconds.
-STEP = 3.0 * 1.01
+STEP = 3.0
+# Measured seconds of durations that are x3 apart by their labels scatter around x3.
+SCATTER = 1.1
 DIVERGED = 0.2
 TUNING = 1.1
 FEW = 4
@@ -52,7 +55,7 @@ def baseline_faults(name: str, points: Sequence[Point]) -> list[str]:
             f"({', '.join(groups)}): add durations."
         ]
     step, before, after = largest_step(points)
-    if step > STEP:
+    if step > (STEP * SCATTER if _nominal_step(groups) <= STEP else STEP * 1.01):
         return [
             f"durations of the baseline must lie at most x3 apart in seconds, arm {name!r} goes x{step:.3g} from "
             f"{before:.4g} to {after:.4g} s: add a duration between them."
@@ -70,6 +73,18 @@ def largest_step(points: Sequence[Point]) -> tuple[float, float, float]:
     steps = np.diff(means)
     k = int(np.argmax(steps))
     return float(np.exp(steps[k])), float(np.exp(means[k])), float(np.exp(means[k + 1]))
+
+
+def _nominal_step(labels: Iterable[str]) -> float:
+    """Largest ratio of neighbouring durations by their labels ("10ep", "20ep" or 60, 120); inf if they are words."""
+    found = [re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)", label.lower()) for label in labels]
+    if not all(found) or len({m[2] for m in found if m}) != 1:
+        return math.inf
+    try:
+        amounts = sorted(float(m[1]) for m in found if m)
+    except ValueError:
+        return math.inf
+    return max((b / a for a, b in itertools.pairwise(amounts) if a > 0), default=1.0)
 
 
 def pair_faults(
@@ -124,6 +139,9 @@ _RULES = {
     "test_set": "a comparison uses one test set",
     "device": "seconds compare only on the same device",
     "hardware": "seconds compare only on the same hardware",
+    "software": "seconds compare only under the same software",
+    "threads": "seconds compare only with equally many threads",
+    "precision": "a comparison uses one precision",
     "kind": "points of different kinds (separate runs, branches of a trunk, cycles) must not be mixed",
 }
 

@@ -26,14 +26,14 @@ def compare_cell(base: Arm, method: Arm, scale: Scale, settings: Settings) -> Ve
     """The verdict on a method with exactly one duration (both arms free of faults)."""
     setting = prepare(base, method, settings)
     curve = setting.base_curves
-    x_m, y_m = float(method.x[0]), float(method.y[0])
+    x_m = float(method.x[0])
     start = float(np.clip(x_m, base.x[0], base.x[-1]))
     grid = np.unique(np.append(np.linspace(base.x[0], base.x[-1], SIZE), start))
     zero = int(np.searchsorted(grid, start))
     timing = None if settings.timing is None else settings.timing.get(method.name)
     # Evidence for the method takes the baseline's envelope: the baseline may always stop earlier.
-    forward, forward_se, forward_df = _difference(setting, curve, grid, y_m, "envelope", timing)
-    against, against_se, against_df = _difference(setting, curve, grid, y_m, "raw", timing)
+    forward, forward_se, forward_df = _difference(setting, curve, grid, method, "envelope", timing)
+    against, against_se, against_df = _difference(setting, curve, grid, method, "raw", timing)
 
     def bounds(level: float) -> tuple[float, float]:
         t_for = critical_ratio(forward, forward_se, forward_df, level)
@@ -42,7 +42,7 @@ def compare_cell(base: Arm, method: Arm, scale: Scale, settings: Settings) -> Ve
 
     low, high = bounds(1.0 - 0.5 * settings.alpha)
     shift = scan_zero(grid, zero, forward) - x_m
-    shift = shift if math.isnan(shift) else min(max(shift, low), high)
+    low, high = (low, high) if math.isnan(shift) else (min(low, shift), max(high, shift))
     name, reason = _decide(low, high, bounds(1.0 - settings.alpha), settings)
     ends = tuple(v[zero] for v in (forward, forward_se, forward_df, against, against_se, against_df))
     gain = _gain(np.array(ends), float(curve.value(np.array(start), "envelope")), x_m - start, scale, settings)
@@ -76,14 +76,18 @@ def compare_cell(base: Arm, method: Arm, scale: Scale, settings: Settings) -> Ve
 
 
 def _difference(
-    setting: Setting, curve: Curves, grid: Array, y_m: float, kind: str, timing: tuple[float, float] | None
+    setting: Setting, curve: Curves, grid: Array, method: Arm, kind: str, timing: tuple[float, float] | None
 ) -> tuple[Array, Array, Array]:
     """Cell minus curve at every position, its standard error and degrees of freedom: three arrays [S]."""
     gradient = curve.gradient(grid, kind)
     g = np.concatenate([-gradient, np.ones((len(grid), 1))], axis=1)
-    extra = None if timing is None else curve.slope(grid, kind) ** 2 * timing[0]
-    se, df = setting.spread.standard_error(g, extra, timing[1] if timing else math.inf)
-    return y_m - curve.value(grid, kind), se, df
+    steepness = np.maximum(0.0, curve.slope(grid, kind)) ** 2
+    # One cell has no slope of its own that would take the noise of its seconds out of its quality.
+    extras = [(steepness * float(method.time_variance[0]), max(float(method.n[0]) - 1.0, 1.0))]
+    if timing is not None:
+        extras.append((steepness * timing[0], timing[1]))
+    se, df = setting.spread.standard_error(g, extras)
+    return float(method.y[0]) - curve.value(grid, kind), se, df
 
 
 def _decide(low: float, high: float, narrow: tuple[float, float], settings: Settings) -> tuple[str, str]:

@@ -58,7 +58,8 @@ def compare_curves(base: Arm, method: Arm, scale: Scale, settings: Settings) -> 
     timing = None if settings.timing is None else settings.timing.get(method.name)
     evidence = contrast(setting.base_curves, curves, setting.spread, rho=settings.rho, timing=timing)
     low, high = evidence.bounds(0, 1.0 - 0.5 * settings.alpha)
-    shift = _inside(evidence.speedup(0), low, high)
+    shift = evidence.speedup(0)
+    low, high = _around(shift, low, high)
     windows = _windows(evidence, setting.base_curves, scale, settings)
     name, reasons = _decide(evidence, low, high, windows, settings)
     gain = _gain(evidence, setting.base_curves, scale, settings)
@@ -115,9 +116,9 @@ def decomposition(base: Arm, method: Arm, shift: float) -> tuple[float, float]:
     return math.exp(shift) / seconds, seconds
 
 
-def _inside(shift: float, low: float, high: float) -> float:
-    """The estimate kept inside its interval against the rounding of two interpolations; NaN stays NaN."""
-    return shift if math.isnan(shift) else min(max(shift, low), high)
+def _around(shift: float, low: float, high: float) -> tuple[float, float]:
+    """The interval, widened where interpolation put its end on the wrong side of the estimate."""
+    return (low, high) if math.isnan(shift) else (min(low, shift), max(high, shift))
 
 
 def _windows(evidence: Evidence, base: Curves, scale: Scale, settings: Settings) -> tuple[Window, ...]:
@@ -127,12 +128,13 @@ def _windows(evidence: Evidence, base: Curves, scale: Scale, settings: Settings)
     quality = scale.quality(base.value(x, "envelope"))
     found = []
     for number, name in enumerate(WINDOW_NAMES, start=1):
-        low, high = evidence.bounds(number, level)
+        shift = evidence.speedup(number)
+        low, high = _around(shift, *evidence.bounds(number, level))
         first, last = WINDOWS[number]
         found.append(
             Window(
                 name=name,
-                speedup=math.exp(_inside(evidence.speedup(number), low, high)),
+                speedup=math.exp(shift),
                 low=math.exp(low),
                 high=math.exp(high),
                 seconds=(float(np.exp(x[first])), float(np.exp(x[last]))),

@@ -134,6 +134,7 @@ class Session:
         self.scheduler = Schedule(self.optimizer, schedule, self.total_steps)
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None
         self.methods = Methods(*recipe.build_methods())
+        self.methods.reports = False  # a calibration or a timing block evaluates nothing, and that is no mistake
         self._dtype = DTYPES.get(recipe.precision)
 
     @contextlib.contextmanager
@@ -144,8 +145,6 @@ class Session:
             self.model, self.optimizer, duration=f"{self.total_steps}st", data=loader, seed=self.seed,
             criterion=self.task.criterion, scheduler=self.scheduler, scaler=self.scaler,
         ) as methods:
-            with methods.averaged():
-                pass  # trial steps of a calibration or a timing block evaluate nothing, and that is no mistake
             yield methods
 
     def loader(self, epoch: int, start: int) -> Any:

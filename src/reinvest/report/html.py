@@ -61,6 +61,9 @@ def render(result: Mapping[str, Any]) -> str:
                 for n, arm in result["arms"].items()
                 if arm["verdict"] is not None and arm["verdict"]["verdict"] == "not comparable"
             ],
+            unfinished=any(
+                p["status"] not in ("finished", None) for arm in result["arms"].values() for p in arm["points"]
+            ),
             shared=shared_flags(result),
             places={name: place for place, name in enumerate(result["arms"])},
             quietest=_extreme(result, min),

@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 MINUS = "−"
 NONE = "–"
+FLAT = 10.0
+"""A seed spread of more than this many times the run's own length says only that the curve is flat there."""
 
 
 def signed(text: str) -> str:
@@ -115,6 +117,8 @@ class Figures:
             return str(value), 1.0, ""
         if unit == "ratio":
             return ratio(value), 1.0, ""
+        if unit == "spread" and value > FLAT:
+            return "flat", 1.0, ""
         chosen = self._units[unit]
         return chosen.show(value), chosen.scale, chosen.suffix
 

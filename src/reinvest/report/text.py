@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .numbers import quality_units, ratio
+from .numbers import MINUS, quality_units, ratio
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,21 +23,25 @@ STYLES = {
 
 def verdict_table(result: Mapping[str, Any]) -> Table:
     """A table with one row per arm: verdict, speed-up, interval, gain at equal time, smallest effect, seeds needed."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(result["title"]), title_justify="left", caption_justify="left", header_style="bold")
+    table = Table(
+        box=SIMPLE_HEAD, title=Text(result["title"]), title_justify="left", caption_justify="left", pad_edge=False
+    )
     table.caption = Text(f"speed-up at equal quality against {result['baseline']!r}; above 1 is faster")
     table.add_column("arm", overflow="fold")
     table.add_column("verdict", no_wrap=True)
-    for heading in ("speed-up", "interval", "gain at equal time", "could have seen", "seeds to decide"):
-        table.add_column(heading, justify="right")
     gain = quality_units(result["task"]["metric"])[1]
+    gained = f"gain at equal time{', ' if gain.suffix else ''}{gain.suffix}"
+    for heading in ("speed-up", "interval", gained, "could have seen", "seeds to decide"):
+        table.add_column(heading, justify="right", no_wrap=heading == "interval")
     for name, arm in result["arms"].items():
         judged = arm["verdict"]
         if judged is None:
             continue
-        shown = "" if judged["gain"] is None else f"{gain.show(judged['gain'])} {gain.suffix}".replace("−", "-").strip()
+        shown = "" if judged["gain"] is None else gain.show(judged["gain"]).replace(MINUS, "-")
         effect, seeds = judged["smallest_effect"], judged["seeds_needed"]
         table.add_row(
             Text(name),

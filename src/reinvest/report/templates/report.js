@@ -73,7 +73,7 @@
     for (const name of names) {
       const { data, layout } = picture(name, false, false);
       const drawn = data.filter((trace) => trace.visible !== "legendonly");
-      layout.height = name === "quality" ? 430 : layout.height;
+      layout.height = name === "quality" ? 365 : Math.round(0.8 * layout.height);
       const size = { format: "svg", width: 720, height: Math.min(layout.height, 940) };
       document.getElementById("print-" + name).src = await Plotly.toImage({ data: drawn, layout }, size);
     }
