@@ -86,7 +86,7 @@ def compare(
     baseline, arms: recipes, callables (duration, seed, store) -> Run, or commands with {duration} and {seed}.
     durations: at least 4, such as ["5ep", "10ep", "20ep", "40ep"]; seeds: runs per arm and duration, at least 3.
     workers: processes that train at the same time (default: one per core on a CPU, one on a GPU); threads: of torch in
-    each (default: the cores shared out); rounds: of the timing block; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
+    each (default on a CPU: 1); rounds: of the timing block; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
     tuning, metric, higher_is_better, about (see Study).
 
     Runs that the store holds are not repeated. Raises InvalidValue for a plan that cannot end in a verdict.
@@ -142,9 +142,9 @@ def _machine(workers: int | None, threads: int | None, device: str) -> Machine:
     if count < 1:
         raise InvalidValue(f"workers is 1 or more, got {workers}; leave it out for one per core")
     if threads is not None and threads < 1:
-        raise InvalidValue(f"threads is 1 or more, got {threads}; leave it out to share the cores among the workers")
-    shared = max(1, cores // count) if device == "cpu" else torch.get_num_threads()
-    return Machine(count, threads or shared, device)
+        raise InvalidValue(f"threads is 1 or more, got {threads}; leave it out for one per worker")
+    # One thread each, however many workers: runs of an earlier call with other workers must stay comparable.
+    return Machine(count, threads or (1 if device == "cpu" else torch.get_num_threads()), device)
 
 
 @contextlib.contextmanager

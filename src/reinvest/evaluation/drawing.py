@@ -21,6 +21,7 @@ from .outcome import plain
 from .points import HUGE, Point, arm_names, by_duration, read_points
 
 NOWHERE = np.zeros(0)
+FLAT = 0.02
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,8 @@ def _usable(points: Sequence[Point], scale: Scale, test_examples: int | None) ->
 def _cells(arm: Arm, slopes: Array, test_examples: int | None, scale: Scale) -> tuple[Cell, ...]:
     """slopes: [K] of the fitted curve at the cells, NaN where unknown."""
     cells = []
+    # Where the curve hardly rises, noise in units of time is a number without meaning.
+    least = FLAT * float(np.nanmean(slopes)) if np.isfinite(slopes).any() else math.nan
     for k, label in enumerate(arm.labels):
         quality, sd = float(arm.quality[k]), float(arm.sd[k]) if arm.n[k] > 1 else math.nan
         error = math.exp(-float(arm.y[k]))
@@ -177,7 +180,7 @@ def _cells(arm: Arm, slopes: Array, test_examples: int | None, scale: Scale) -> 
                 seconds=math.exp(float(arm.x[k])),
                 quality=quality,
                 sd=sd,
-                sd_time=sd / slope if slope > 0.0 else math.nan,
+                sd_time=sd / slope if slope > 0.0 and slopes[k] > least else math.nan,
                 binomial_floor=binomial,
             )
         )
