@@ -1,6 +1,6 @@
 """Run every benchmark, one after the other (they must not share the machine), and keep the lines they print.
 
-    python -m benchmarks [--out benchmarks/results]
+python -m benchmarks [--out benchmarks/results]
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ MODULES = ("start_up", "overhead", "data_path", "store_speed")
 def main() -> int:
     """Returns the number of benchmarks that failed to run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for one .jsonl file a benchmark, with the facts of the machine")
+    parser.add_argument(
+        "--out", type=Path, help="folder for one .jsonl file a benchmark, with the facts of the machine"
+    )
     chosen = parser.parse_args()
     failed = 0
     for name in MODULES:

@@ -180,8 +180,12 @@ def library(recording: bool) -> Callable[..., Any]:
         import reinvest as ri
 
         recipe = ri.Recipe(
-            task="benchmarks.overhead:bench_task", model="benchmarks.overhead:bench_model", duration="1ep", batch_size=64,
-            optimizer={"name": "sgd", "lr": 1e-3, "momentum": 0.9}, schedule="constant",
+            task="benchmarks.overhead:bench_task",
+            model="benchmarks.overhead:bench_model",
+            duration="1ep",
+            batch_size=64,
+            optimizer={"name": "sgd", "lr": 1e-3, "momentum": 0.9},
+            schedule="constant",
         )
         with tempfile.TemporaryDirectory() as folder:
             ri.train(recipe, pass_number, ri.Store(folder), records=recording, evaluations=1, progress=False)
@@ -199,9 +203,13 @@ def one_pass(variant: str, number: int) -> tuple[float, float]:
         return library("recording" in variant)(number).microseconds, float("nan")
     three = (ri.LabelSmoothing(0.1), ri.GradientClipping(norm=1.0), ri.EMA(decay=0.99))
     loops: dict[str, Callable[[Any, Any, Any], None]] = {
-        "hand": hand, "hand again": hand, "hand three": hand_three,
-        "own loop": own((), False), "own loop, recording": own((), True),
-        "three methods": own(three, False), "three methods, recording": own(three, True),
+        "hand": hand,
+        "hand again": hand,
+        "hand three": hand_three,
+        "own loop": own((), False),
+        "own loop, recording": own((), True),
+        "three methods": own(three, False),
+        "three methods, recording": own(three, True),
     }
     model, optimizer, batches = make()
     loader = Stamped(batches, ids="recording" in variant)
@@ -228,11 +236,18 @@ def measure(variant: str, pairs: int) -> dict[str, Any]:
     quartiles = statistics.quantiles(ratios, n=4)
     sums = rows[0]
     return {
-        "benchmark": "overhead", "variant": variant, "against": reference, "ratio": round(statistics.median(ratios), 4),
-        "quartiles": [round(quartiles[0], 4), round(quartiles[2], 4)], "goal": GOALS[variant],
-        "hand_us": round(statistics.median(r[0] for r, _ in rows), 1), "us": round(statistics.median(v[0] for _, v in rows), 1),
-        "same_weights": None if sums[1][1] != sums[1][1] else abs(sums[0][1] - sums[1][1]) < 1e-6, "pairs": pairs,
-        "clock": "process CPU time, 1 thread", "torch": torch.__version__,
+        "benchmark": "overhead",
+        "variant": variant,
+        "against": reference,
+        "ratio": round(statistics.median(ratios), 4),
+        "quartiles": [round(quartiles[0], 4), round(quartiles[2], 4)],
+        "goal": GOALS[variant],
+        "hand_us": round(statistics.median(r[0] for r, _ in rows), 1),
+        "us": round(statistics.median(v[0] for _, v in rows), 1),
+        "same_weights": None if sums[1][1] != sums[1][1] else abs(sums[0][1] - sums[1][1]) < 1e-6,
+        "pairs": pairs,
+        "clock": "process CPU time, 1 thread",
+        "torch": torch.__version__,
     }
 
 
@@ -250,7 +265,11 @@ def main() -> None:
     for variant in GOALS:
         command = [sys.executable, "-m", "benchmarks.overhead", "--variant", variant, "--pairs", str(chosen.pairs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        line = done.stdout.strip().splitlines()[-1] if done.returncode == 0 else json.dumps({"variant": variant, "error": done.stderr[-400:]})
+        line = (
+            done.stdout.strip().splitlines()[-1]
+            if done.returncode == 0
+            else json.dumps({"variant": variant, "error": done.stderr[-400:]})
+        )
         print(line, flush=True)
         lines.append(line)
     if chosen.out:

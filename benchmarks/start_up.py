@@ -31,10 +31,18 @@ def main() -> None:
         for name, arguments in ways.items():
             taken[name].append(seconds(*arguments) - empty)
     for name, values in taken.items():
-        print(json.dumps({
-            "benchmark": "start_up", "what": name, "seconds": round(statistics.median(values), 4),
-            "best": round(min(values), 4), "goal": goals[name], "rounds": ROUNDS,
-        }))
+        print(
+            json.dumps(
+                {
+                    "benchmark": "start_up",
+                    "what": name,
+                    "seconds": round(statistics.median(values), 4),
+                    "best": round(min(values), 4),
+                    "goal": goals[name],
+                    "rounds": ROUNDS,
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def test_method_words() -> None:
         (["--task", "digits", "--model", "mlp", "--batch-size", "many"], "takes a whole number"),
         (["--task", "digits", "--model", "mlp", "--threads", "0"], "--threads is 1 or more"),
         (["--task", "digits", "--model", "nowhere.at_all:net"], "no module"),
-        (["--task", "cifar10", "--task.root", "nowhere", "--model", "mlp"], "nowhere"),
+        (["--task", "cifar10", "--task.folder", "nowhere", "--model", "mlp"], "nowhere"),
         (["none.yaml"], "does not exist"),
     ],
 )

@@ -53,17 +53,13 @@ def floor(a: ReferenceArm, b: ReferenceArm) -> None:
     b.v = np.maximum(b.s2, trend[len(a.x) :] / 2)
 
 
-def contrast(
-    b: ReferenceArm, m: ReferenceArm, s: float, window: tuple[int, int], forward: bool, rho: float = 0.4
-):
+def contrast(b: ReferenceArm, m: ReferenceArm, s: float, window: tuple[int, int], forward: bool, rho: float = 0.4):
     """(C, se, df) of the evidence for (forward) or against the method at shift s."""
     lo, hi = max(b.x[0], m.x[0] + s), min(b.x[-1], m.x[-1] + s)
     x = np.linspace(lo, hi, 65)
     eb, em = b.envelope(b.y), m.envelope(m.y)
     p = np.maximum(0, (eb.derivative()(x) + em.derivative()(np.clip(x - s, m.x[0], m.x[-1]))) / 2)
-    average = (
-        (eb(b.x[-1]) - eb(b.x[0])) / (b.x[-1] - b.x[0]) + (em(m.x[-1]) - em(m.x[0])) / (m.x[-1] - m.x[0])
-    ) / 2
+    average = ((eb(b.x[-1]) - eb(b.x[0])) / (b.x[-1] - b.x[0]) + (em(m.x[-1]) - em(m.x[0])) / (m.x[-1] - m.x[0])) / 2
     w = (p + 0.001 * rho * average) / (p**2 + (rho * average) ** 2)
     trapezoid = np.zeros(65)
     trapezoid[window[0] : window[1] + 1] = 1

@@ -16,7 +16,9 @@ from reinvest.evaluation.compare import Listener, Verdicts, compare, estimate, j
 from reinvest.evaluation.plan import found, plan
 from reinvest.evaluation.result import read_result, write_result
 
-BASE = ri.Recipe(task="digits", model={"name": "mlp", "hidden": [16]}, batch_size=64, optimizer={"name": "sgd", "lr": 0.05})
+BASE = ri.Recipe(
+    task="digits", model={"name": "mlp", "hidden": [16]}, batch_size=64, optimizer={"name": "sgd", "lr": 0.05}
+)
 DURATIONS = ["8st", "16st", "32st", "64st"]
 
 
@@ -26,7 +28,14 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Verdicts, Ve
     trained: list[int] = []
     listener = Listener(planned=lambda jobs, todo: trained.append(len(todo)))
     arms = {"sam": BASE.with_(ri.SAM(0.05)), "half rate": BASE.with_(optimizer={"name": "sgd", "lr": 0.012})}
-    settings: dict[str, Any] = {"durations": DURATIONS, "seeds": 4, "store": store, "workers": 1, "threads": 1, "listener": listener}
+    settings: dict[str, Any] = {
+        "durations": DURATIONS,
+        "seeds": 4,
+        "store": store,
+        "workers": 1,
+        "threads": 1,
+        "listener": listener,
+    }
     return store, compare(BASE, arms, **settings), compare(BASE, arms, **settings), trained
 
 
@@ -46,7 +55,9 @@ def test_the_second_comparison_trains_nothing_and_keeps_the_qualities(outcome: A
     assert trained == [48, 0]
     for name, arm in first.result["arms"].items():
         again = second.result["arms"][name]["points"]
-        assert [(p["run"], p["quality"], p["steps"]) for p in arm["points"]] == [(p["run"], p["quality"], p["steps"]) for p in again]
+        assert [(p["run"], p["quality"], p["steps"]) for p in arm["points"]] == [
+            (p["run"], p["quality"], p["steps"]) for p in again
+        ]
     assert second.result["cost"]["found"] == 48
 
 
@@ -69,7 +80,9 @@ def test_the_result_is_strict_json_and_comes_back(outcome: Any, tmp_path: Path) 
     study = ri.Study.from_dict(__import__("yaml").safe_load(verdicts.result["reproduce"]["study"]))
     assert study.durations == tuple(DURATIONS) and study.seeds == 4
     for name, content, error in (
-        ("a.json", "{", CorruptFile), ("b.json", "{}", CorruptFile), ("c.json", '{"kind": "comparison", "schema": 99}', SchemaTooNew),
+        ("a.json", "{", CorruptFile),
+        ("b.json", "{}", CorruptFile),
+        ("c.json", '{"kind": "comparison", "schema": 99}', SchemaTooNew),
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(error):
@@ -79,7 +92,7 @@ def test_the_result_is_strict_json_and_comes_back(outcome: Any, tmp_path: Path) 
 
 
 def test_runs_on_other_hardware_are_not_compared(outcome: Any) -> None:
-    store, verdicts, _, _ = outcome
+    store = outcome[0]
     study = ri.Study(baseline=BASE, arms={"sam": BASE.with_(ri.SAM(0.05))}, durations=DURATIONS, seeds=4)
     runs: dict[Any, Any] = {job: found(job, store) for job in plan(study)}
 
@@ -89,7 +102,11 @@ def test_runs_on_other_hardware_are_not_compared(outcome: Any) -> None:
 
         def __getattr__(self, name: str) -> Any:
             facts = self.run.facts
-            return {**facts, "hardware": {**facts["hardware"], "device": "Other CPU"}} if name == "facts" else getattr(self.run, name)
+            return (
+                {**facts, "hardware": {**facts["hardware"], "device": "Other CPU"}}
+                if name == "facts"
+                else getattr(self.run, name)
+            )
 
     moved = {job: Elsewhere(run) if job.arm == "sam" else run for job, run in runs.items()}
     refused = judge(study, moved, None)["sam"]
@@ -114,7 +131,16 @@ def test_an_estimate_counts_runs_found_and_disk(outcome: Any, tmp_path: Path) ->
 def test_too_little_time_is_said_and_what_ran_is_kept(tmp_path: Path) -> None:
     store = ri.Store(tmp_path)
     with pytest.raises(InvalidValue, match="finished runs are kept"):
-        compare(BASE, {"s": BASE.with_(ri.EMA())}, durations=DURATIONS, seeds=3, store=store, workers=1, threads=1, max_hours=1e-9)
+        compare(
+            BASE,
+            {"s": BASE.with_(ri.EMA())},
+            durations=DURATIONS,
+            seeds=3,
+            store=store,
+            workers=1,
+            threads=1,
+            max_hours=1e-9,
+        )
     assert len(store.runs(status="finished")) == 0 or len(store.runs(status="finished")) % 8 == 0
 
 

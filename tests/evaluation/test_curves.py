@@ -35,17 +35,13 @@ def test_gradient_is_the_central_difference_with_the_running_max_redone() -> Non
     at = np.linspace(x[0], x[-1], 33)
     for kind, change in (("raw", lambda v: v), ("envelope", np.maximum.accumulate)):
         np.testing.assert_allclose(curves.value(at, kind), PchipInterpolator(x, change(y))(at), atol=1e-12)
-        np.testing.assert_allclose(
-            curves.slope(at, kind), PchipInterpolator(x, change(y)).derivative()(at), atol=1e-11
-        )
+        np.testing.assert_allclose(curves.slope(at, kind), PchipInterpolator(x, change(y)).derivative()(at), atol=1e-11)
         got = curves.gradient(at, kind)
         for k in range(5):
             up, down = y.copy(), y.copy()
             up[k] += step[k]
             down[k] -= step[k]
-            want = (PchipInterpolator(x, change(up))(at) - PchipInterpolator(x, change(down))(at)) / (
-                2 * step[k]
-            )
+            want = (PchipInterpolator(x, change(up))(at) - PchipInterpolator(x, change(down))(at)) / (2 * step[k])
             np.testing.assert_allclose(got[:, k], want, atol=1e-12)
 
 

@@ -42,9 +42,7 @@ def test_pairs_by_duration() -> None:
     assert s.mode == "pairs by duration" and len(s.blocks) == 5 and s.block_freedom == (3.0,) * 5
     g = np.random.default_rng(0).standard_normal(10)
     se, df = s.standard_error(g)
-    parts = [
-        np.var(g[k] * arms[0].deviations[k] + g[5 + k] * arms[1].deviations[k], ddof=1) / 4 for k in range(5)
-    ]
+    parts = [np.var(g[k] * arms[0].deviations[k] + g[5 + k] * arms[1].deviations[k], ddof=1) / 4 for k in range(5)]
     assert se**2 == pytest.approx(sum(parts))
     assert df == pytest.approx(sum(parts) ** 2 / sum(p * p / 3 for p in parts))
     assert s.correlation == pytest.approx(0.6, abs=0.35)

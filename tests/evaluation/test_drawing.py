@@ -18,9 +18,7 @@ ROWS = sim.two_arms(sim.standard, sim.standard, np.random.default_rng(0), n=5)
 def test_curve_goes_through_the_cell_means_inside_its_band() -> None:
     curve = mean_curve(ROWS, "a", test_examples=2000)
     assert curve.seconds[0] == pytest.approx(60.0) and curve.seconds[-1] == pytest.approx(960.0)
-    assert (
-        len(curve.seconds) == 101 and (curve.low < curve.quality).all() and (curve.quality < curve.high).all()
-    )
+    assert len(curve.seconds) == 101 and (curve.low < curve.quality).all() and (curve.quality < curve.high).all()
     assert np.interp(240.0, curve.seconds, curve.quality) == pytest.approx(curve.cells[2].quality, abs=1e-4)
     cell = curve.cells[2]
     own = [r["quality"] for r in ROWS if r["arm"] == "a" and r["duration"] == "2"]

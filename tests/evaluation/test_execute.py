@@ -65,7 +65,9 @@ def test_recipe_callable_and_command_leave_a_run_that_is_found_again(tmp_path: P
 def test_faults_of_commands_and_callables_are_one_sentence(tmp_path: Path, command: str) -> None:
     store = ri.Store(tmp_path / "store")
     for what, seed, words in (
-        (command, 13, "out of luck"), (command, 14, "leaves a recorded run"), (no_run, 1, "returns its Run"),
+        (command, 13, "out of luck"),
+        (command, 14, "leaves a recorded run"),
+        (no_run, 1, "returns its Run"),
         ("python nowhere.py --duration {duration} --seed {seed}", 1, "exit code"),
     ):
         with pytest.raises(LoopError) as caught:

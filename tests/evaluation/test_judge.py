@@ -87,9 +87,7 @@ def test_swap_inverts(rows: list[dict]) -> None:
 
 @quick
 @given(drawn_points(fewest=2), st.floats(1e-3, 1e4), st.randoms())
-def test_rescaled_time_and_order_of_rows_change_nothing(
-    rows: list[dict], factor: float, random: object
-) -> None:
+def test_rescaled_time_and_order_of_rows_change_nothing(rows: list[dict], factor: float, random: object) -> None:
     one = verdict(rows, "a")["b"]
     scaled = [{**row, "seconds": row["seconds"] * factor} for row in rows]
     random.shuffle(scaled)
@@ -110,11 +108,7 @@ def test_estimate_inside_interval_and_json(rows: list[dict]) -> None:
         assert v.gain_low <= v.gain <= v.gain_high
         assert (v.gain_low > 0) == (v.low > 1) and (v.gain_high < 0) == (v.high < 1)
     again = json.loads(json.dumps(v.to_dict(), allow_nan=False))
-    assert (
-        again["verdict"] == v.verdict
-        and again["sentence"] == v.sentence
-        and again["reasons"] == list(v.reasons)
-    )
+    assert again["verdict"] == v.verdict and again["sentence"] == v.sentence and again["reasons"] == list(v.reasons)
 
 
 @st.composite
@@ -139,20 +133,14 @@ def nasty_points(draw: st.DrawFn) -> list[dict]:
         chosen = draw(st.sampled_from(rows))
         for row in rows:
             same_cell = (row["arm"], row["duration"]) == (chosen["arm"], chosen["duration"])
-            if (
-                row is chosen
-                or (whole == "cell" and same_cell)
-                or (whole == "arm" and row["arm"] == chosen["arm"])
-            ):
+            if row is chosen or (whole == "cell" and same_cell) or (whole == "arm" and row["arm"] == chosen["arm"]):
                 row[column] = value
     return rows
 
 
 @settings(quick, max_examples=80)
 @given(nasty_points(), st.booleans(), st.sampled_from([None, "duration"]), st.sampled_from([None, 500]))
-def test_faults_in_the_data_never_raise(
-    rows: list[dict], higher: bool, pairs: str | None, test: int | None
-) -> None:
+def test_faults_in_the_data_never_raise(rows: list[dict], higher: bool, pairs: str | None, test: int | None) -> None:
     options = {"higher_is_better": higher, "metric": "accuracy" if higher else "loss", "test_examples": test}
     v = verdict(rows, "a", pairs=pairs, **options)["b"]
     json.dumps(v.to_dict(), allow_nan=False)
@@ -203,12 +191,7 @@ def test_far_better_gives_a_bound_and_no_estimate() -> None:
 def test_flat_baseline_gives_verdicts_from_quality_alone() -> None:
     rows = sim.two_arms(sim.flat, sim.lifted(sim.flat, 0.9), np.random.default_rng(0), n=10, sd=0.002)
     v = verdict(rows, "a")["b"]
-    assert (
-        v.verdict == "better"
-        and v.low > 1
-        and v.high == math.inf
-        and v.gain == pytest.approx(0.008, abs=0.002)
-    )
+    assert v.verdict == "better" and v.low > 1 and v.high == math.inf and v.gain == pytest.approx(0.008, abs=0.002)
 
 
 def test_crossing_is_mixed_and_says_where() -> None:
@@ -220,13 +203,9 @@ def test_crossing_is_mixed_and_says_where() -> None:
 
 
 def test_equivalent_and_inconclusive() -> None:
-    same = verdict(sim.two_arms(sim.standard, sim.standard, np.random.default_rng(1), n=10, sd=0.0003), "a")[
-        "b"
-    ]
+    same = verdict(sim.two_arms(sim.standard, sim.standard, np.random.default_rng(1), n=10, sd=0.0003), "a")["b"]
     assert same.verdict == "equivalent" and "within 5 %" in same.sentence
-    noisy = verdict(sim.two_arms(sim.standard, sim.standard, np.random.default_rng(5), n=3, sd=0.008), "a")[
-        "b"
-    ]
+    noisy = verdict(sim.two_arms(sim.standard, sim.standard, np.random.default_rng(5), n=3, sd=0.008), "a")["b"]
     assert noisy.verdict == "inconclusive"
     assert noisy.sentence.startswith("No difference could be shown; this design would have seen 1.")
     assert noisy.seeds_needed is None or noisy.seeds_needed > 3
@@ -236,10 +215,7 @@ def test_better_reads_as_a_sentence() -> None:
     rows = sim.two_arms(sim.standard, sim.faster(sim.standard, 1.2), np.random.default_rng(1), n=5)
     v = verdict(rows, "a")["b"]
     assert v.verdict == "better"
-    assert (
-        v.sentence
-        == f"{v.speedup:.3g} times faster at equal quality (95 % interval {v.low:.3g} to {v.high:.3g})."
-    )
+    assert v.sentence == f"{v.speedup:.3g} times faster at equal quality (95 % interval {v.low:.3g} to {v.high:.3g})."
     assert v.smallest_effect == pytest.approx(1.09, abs=0.03)
     assert any("timing not checked" in flag for flag in v.flags)
 
@@ -257,9 +233,7 @@ def test_decomposition_into_steps_and_seconds_per_step() -> None:
     for row in rows:
         row["steps"] = row["seconds"] * (10.0 if row["arm"] == "a" else 10.0 / 1.3)
     v = verdict(rows, "a")["b"]
-    assert v.seconds_ratio == pytest.approx(1 / 1.3) and v.steps_ratio * v.seconds_ratio == pytest.approx(
-        v.speedup
-    )
+    assert v.seconds_ratio == pytest.approx(1 / 1.3) and v.steps_ratio * v.seconds_ratio == pytest.approx(v.speedup)
     assert v.verdict == "worse" and v.steps_ratio > 1
     assert math.isnan(verdict([{**r, "steps": None} for r in rows], "a")["b"].steps_ratio)
 
@@ -288,9 +262,7 @@ def test_many_arms_flag_what_holm_would_take_back() -> None:
     rng = np.random.default_rng(1)
     rows = sim.two_arms(sim.standard, sim.faster(sim.standard, 1.4), rng, n=5)
     for i in range(20):
-        arm = sim.arm_points(
-            f"c{i}", sim.standard, sim.durations(5), 5, 0.004, rng, first_seed=2000 + 100 * i
-        )
+        arm = sim.arm_points(f"c{i}", sim.standard, sim.durations(5), 5, 0.004, rng, first_seed=2000 + 100 * i)
         rows += arm
     out = verdict(rows, "a")
     assert next(iter(out)) == "b" and len(out) == 21

@@ -101,9 +101,7 @@ POWER = [
 
 @pytest.mark.parametrize(("speedup", "n", "curve", "noise", "figure"), POWER)
 def test_power_table(speedup: float, n: int, curve: sim.Curve, noise: dict, figure: float) -> None:
-    rates = simulate(
-        lambda rng: sim.two_arms(curve, sim.faster(curve, speedup), rng, n=n, **noise), 250, 12, speedup
-    )
+    rates = simulate(lambda rng: sim.two_arms(curve, sim.faster(curve, speedup), rng, n=n, **noise), 250, 12, speedup)
     assert at_most(rates.better, rates.reps) >= figure - TABLE_ERROR, rates
     assert at_least(rates.better, rates.reps) <= figure + TABLE_ERROR, rates
     assert at_least(rates.worse, rates.reps) <= 0.003, rates
@@ -121,8 +119,7 @@ def test_quality_gains_and_flat_baselines() -> None:
             13,
         )
         assert (
-            at_most(rates.better, 250) >= figure - TABLE_ERROR
-            and at_least(rates.better, 250) <= figure + TABLE_ERROR
+            at_most(rates.better, 250) >= figure - TABLE_ERROR and at_least(rates.better, 250) <= figure + TABLE_ERROR
         )
 
 
@@ -131,21 +128,15 @@ def test_a_crossing_is_not_called_better() -> None:
     for n, mixed in ((3, 0.034), (10, 0.54)):
         rates = simulate(lambda rng, n=n: sim.two_arms(sim.standard, method, rng, n=n), 250, 14)
         assert at_least(rates.better, 250) <= FALSE_BETTER and at_least(rates.worse, 250) <= FALSE_BETTER
-        assert (
-            at_most(rates.mixed, 250) >= mixed - TABLE_ERROR
-            and at_least(rates.mixed, 250) <= mixed + TABLE_ERROR
-        )
+        assert at_most(rates.mixed, 250) >= mixed - TABLE_ERROR and at_least(rates.mixed, 250) <= mixed + TABLE_ERROR
 
 
 def test_equivalent_where_noise_is_small() -> None:
     rates = simulate(lambda rng: sim.two_arms(sim.standard, sim.standard, rng, n=5, sd=0.001), 250, 15)
     assert (
-        at_most(rates.equivalent, 250) >= 0.69 - TABLE_ERROR
-        and at_least(rates.equivalent, 250) <= 0.69 + TABLE_ERROR
+        at_most(rates.equivalent, 250) >= 0.69 - TABLE_ERROR and at_least(rates.equivalent, 250) <= 0.69 + TABLE_ERROR
     )
-    apart = simulate(
-        lambda rng: sim.two_arms(sim.standard, sim.faster(sim.standard, 1.1), rng, n=5, sd=0.001), 100, 15
-    )
+    apart = simulate(lambda rng: sim.two_arms(sim.standard, sim.faster(sim.standard, 1.1), rng, n=5, sd=0.001), 100, 15)
     assert apart.equivalent == 0
 
 

@@ -150,6 +150,7 @@ def exact(c: float) -> float:
 # ------------------------------------------------------------------------------------- steps 5 to 8: the scans
 def lower_end(s: np.ndarray, t: np.ndarray) -> float:
     """Outward from no effect, by linear interpolation; the end of the domain is a bound."""
+
     def between(i: int) -> float:
         return s[i] + (s[i + 1] - s[i]) * (1 - t[i]) / (t[i + 1] - t[i])
 

@@ -67,9 +67,7 @@ CASES: dict[str, tuple[Callable[[], Rows], dict[str, Any], str]] = {
         "occurs 2 times",
     ),
     "no variance": (
-        lambda: [
-            {**r, "quality": 0.5 + 0.05 * int(r["duration"])} if r["arm"] == "b" else r for r in rows_of()
-        ],
+        lambda: [{**r, "quality": 0.5 + 0.05 * int(r["duration"])} if r["arm"] == "b" else r for r in rows_of()],
         {},
         "must vary over seeds",
     ),

@@ -15,9 +15,7 @@ def rows_of(factor: float, seconds: float, seed: int = 1, sd: float = 0.002, n: 
     """A baseline and one method cell at `seconds` with the baseline's error at factor * seconds."""
     rng = np.random.default_rng(seed)
     rows = sim.arm_points("a", sim.standard, sim.durations(5), n, sd, rng)
-    return rows + sim.arm_points(
-        "b", sim.faster(sim.standard, factor), np.array([seconds]), n, sd, rng, first_seed=900
-    )
+    return rows + sim.arm_points("b", sim.faster(sim.standard, factor), np.array([seconds]), n, sd, rng, first_seed=900)
 
 
 def test_faster_cell() -> None:
@@ -68,9 +66,7 @@ def test_time_rescaled_leaves_everything() -> None:
         verdict(rows, "a")["b"],
         verdict([{**r, "seconds": 7.7 * r["seconds"]} for r in rows], "a")["b"],
     )
-    assert [two.speedup, two.low, two.high, two.gain] == pytest.approx(
-        [one.speedup, one.low, one.high, one.gain]
-    )
+    assert [two.speedup, two.low, two.high, two.gain] == pytest.approx([one.speedup, one.low, one.high, one.gain])
 
 
 def test_timing_error_widens() -> None:

@@ -15,7 +15,12 @@ DURATIONS = ["2ep", "4ep", "8ep", "16ep"]
 
 
 def values(**changes: Any) -> dict[str, Any]:
-    return {"baseline": BASE, "arms": {"smooth": {"methods": [{"LabelSmoothing": {"alpha": 0.1}}]}}, "durations": DURATIONS, **changes}
+    return {
+        "baseline": BASE,
+        "arms": {"smooth": {"methods": [{"LabelSmoothing": {"alpha": 0.1}}]}},
+        "durations": DURATIONS,
+        **changes,
+    }
 
 
 @pytest.mark.parametrize(
@@ -52,7 +57,11 @@ def test_arms_add_to_the_baselines_methods_or_replace_them() -> None:
     study = ri.Study.from_dict(
         values(
             baseline={**BASE, "methods": ["EMA"]},
-            arms={"more": {"methods": ["LabelSmoothing"]}, "other": {"all_methods": ["SAM"]}, "rate": {"batch_size": 32}},
+            arms={
+                "more": {"methods": ["LabelSmoothing"]},
+                "other": {"all_methods": ["SAM"]},
+                "rate": {"batch_size": 32},
+            },
         )
     )
     assert [m["name"] for m in study.arms["more"].methods] == ["EMA", "LabelSmoothing"]
@@ -70,7 +79,9 @@ def test_a_study_written_as_values_is_the_same_study() -> None:
                 "other": {"all_methods": []},
                 "mine": {"command": "python mine.py --duration {duration} --seed {seed}"},
             },
-            seeds=4, pairs="duration", title="t",
+            seeds=4,
+            pairs="duration",
+            title="t",
         )
     )
     again = ri.Study.from_dict(study.to_dict())

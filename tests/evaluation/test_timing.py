@@ -7,6 +7,7 @@ import sys
 import time
 import types
 from collections.abc import Hashable, Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -23,7 +24,7 @@ class Sleeper(ri.Method):
     """Sleeps 10 ms on every fifth step, and says so if asked to."""
 
     card = CARD
-    neutral = {"milliseconds": 0.0}
+    neutral: ClassVar = {"milliseconds": 0.0}
 
     def __init__(self, milliseconds: float = 10.0) -> None:
         self.milliseconds = milliseconds

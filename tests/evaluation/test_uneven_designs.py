@@ -57,7 +57,16 @@ def rows(durations: list[float], labels: list[str] | None = None, jitter: float 
                 seconds = t * (1 + jitter * (1 if k % 2 else -1))
                 quality = 1.0 - float(sim.standard(np.array([t]))[0]) + 0.004 * float(rng.standard_normal())
                 label = labels[k] if labels else f"{t:g}"
-                out.append({"arm": arm, "duration": label, "seed": f"{arm}{k}{i}", "seconds": seconds, "quality": quality, **extra})
+                out.append(
+                    {
+                        "arm": arm,
+                        "duration": label,
+                        "seed": f"{arm}{k}{i}",
+                        "seconds": seconds,
+                        "quality": quality,
+                        **extra,
+                    }
+                )
     return out
 
 
@@ -78,7 +87,10 @@ def test_other_tools_words_for_finished(word: str) -> None:
 
 def test_numbers_written_as_text_are_numbers() -> None:
     points = read_points(
-        [{"arm": "1.0", "duration": d, "seed": s, "seconds": 1, "quality": 0.5} for d, s in (("60", "0"), ("60.0", "0.0"))]
+        [
+            {"arm": "1.0", "duration": d, "seed": s, "seconds": 1, "quality": 0.5}
+            for d, s in (("60", "0"), ("60.0", "0.0"))
+        ]
     )
     assert {p.duration for p in points} == {"60"} and {p.seed for p in points} == {"0"}
     assert {p.arm for p in points} == {"1.0"}

@@ -18,7 +18,7 @@ ASK_ABOVE_HOURS = 1.0
 
 
 def machine_options(parser: Parser) -> None:
-    """--workers and --device."""
+    """--workers, --threads and --device."""
     option(
         parser,
         "--workers",
@@ -26,6 +26,7 @@ def machine_options(parser: Parser) -> None:
         metavar="N",
         help=("runs that train at the same time (default: one per core on a CPU, each with one thread; one on a GPU)"),
     )
+    option(parser, "--threads", type=int, metavar="N", help="threads of torch for each run (default: 1 on a CPU)")
     parser.add_argument("--device", type=str, default="cpu", help='where to train: "cpu", "cuda", "cuda:1"')
 
 
@@ -70,7 +71,7 @@ def _run(options: Namespace, out: Output) -> int:
     if beside not in sys.path:
         sys.path.append(beside)
     study = load_study(options.study)
-    machine = {"workers": options.get("workers"), "device": options.device}
+    machine = {"workers": options.get("workers"), "threads": options.get("threads"), "device": options.device}
     if options.dry_run:
         return _dry_run(study, options.store, machine, out)
     file = target(options.get("out") or f"{Path(options.study).stem}.html")

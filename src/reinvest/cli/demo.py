@@ -50,6 +50,7 @@ def _run(options: Namespace, out: Output) -> int:
         out,
         reproduce=f"reinvest demo{flags}",
         workers=options.get("workers"),
+        threads=options.get("threads"),
         device=options.device,
     )
 

@@ -20,11 +20,7 @@ from .protocols import current_recorder
 if TYPE_CHECKING:
     from .chain import Methods
 
-CLOSURE = (
-    "def closure():\n"
-    "    methods.loss(model(x), y).backward()\n"
-    "methods.step(closure)"
-)
+CLOSURE = "def closure():\n    methods.loss(model(x), y).backward()\nmethods.step(closure)"
 
 
 def inner_module(model: nn.Module) -> nn.Module:
@@ -73,16 +69,21 @@ class Attachment:
             raise InvalidValue(f"a seed is a whole number, got {seed!r}; pass an int")
         self.chain, self.scheduler, self.scaler, self.criterion = chain, scheduler, scaler, criterion
         self.duration = Duration.parse(duration)
-        steps_per_epoch = len(data) if hasattr(data, "__len__") else None
-        total = self.duration.steps(steps_per_epoch)
-        if total < 1:
-            raise InvalidValue(f"a run has at least one step, got duration {duration!r} and {steps_per_epoch} steps per epoch; train longer")
+        total, steps_per_epoch = _steps(self.duration, data)
         indexed, self.examples = find_ids(data)
         self.compiled = is_compiled(model)
         rank, size = ranks()
         self.nodes, node_count = _nodes(chain.virtual_nodes, rank, size)
         self.context = Context(
-            inner_module(model), optimizer, criterion, 0, total, steps_per_epoch or total, -1, seed, (self.nodes[0], node_count)
+            inner_module(model),
+            optimizer,
+            criterion,
+            0,
+            total,
+            steps_per_epoch,
+            -1,
+            seed,
+            (self.nodes[0], node_count),
         )
         self.clock = StepClock(cuda=self.context.device.type == "cuda")
         self.recorder = current_recorder.get()
@@ -122,21 +123,25 @@ class Attachment:
         self.ending.callback(self._end_recording)
         for method in self.chain.members:
             if method.changes_model and self.compiled:
-                raise Conflict(f"{method.name} replaces modules and needs a model that is not compiled yet, got a compiled one; attach first, compile inside")
+                raise Conflict(
+                    f"{method.name} replaces modules and needs a model that is not compiled yet, got a compiled one; attach first, compile inside"
+                )
             method.start(self.context)
             self.ending.callback(method.finish, self.context)
         if self.recorder is not None:
             context = self.context
             self.recording = True
-            self.recorder.begin({
-                "duration": str(self.duration),
-                "total_steps": context.total_steps,
-                "steps_per_epoch": context.steps_per_epoch,
-                "epochs": -(-context.total_steps // context.steps_per_epoch),
-                "examples": self.examples,
-                "methods": [m.spec() for m in self.chain.members],
-                "seed": context.seed,
-            })
+            self.recorder.begin(
+                {
+                    "duration": str(self.duration),
+                    "total_steps": context.total_steps,
+                    "steps_per_epoch": context.steps_per_epoch,
+                    "epochs": -(-context.total_steps // context.steps_per_epoch),
+                    "examples": self.examples,
+                    "methods": [m.spec() for m in self.chain.members],
+                    "seed": context.seed,
+                }
+            )
 
     def finish(self) -> None:
         """Finish the methods in reverse order, all of them, then the record."""
@@ -231,7 +236,10 @@ class Attachment:
         """Keep torch's generator as it is before the first evaluation, for a second one with the same dropout."""
         if self.twice:
             device = self.context.device
-            self.generator = (torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
+            self.generator = (
+                torch.get_rng_state(),
+                torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            )
 
     def again(self, closure: Callable[[], Any]) -> None:
         """Forward and backward once more: same random numbers, buffers and records as if it had not happened."""
@@ -262,12 +270,14 @@ class Attachment:
         updated = True
         for method in self.twice:
             if closure is None:
-                raise LoopError(f"{method.name} evaluates every batch twice and needs a closure, got none; write:\n{CLOSURE}")
+                raise LoopError(
+                    f"{method.name} evaluates every batch twice and needs a closure, got none; write:\n{CLOSURE}"
+                )
             updated = self._evaluate_twice(method, closure) and updated
         if scaler is not None:
             self._unscale()
         for method in self.once:
-            updated = method.gradients(context, None) and updated
+            updated = method.gradients(context, None) is not False and updated
         if scaler is None:
             if updated:
                 context.optimizer.step()
@@ -328,8 +338,12 @@ class Attachment:
     def state_dict(self) -> dict[str, Any]:
         context = self.context
         state: dict[str, Any] = {
-            "step": context.step, "epoch": context.epoch, "batch": self.batch_in_epoch, "total_steps": context.total_steps,
-            "seed": context.seed, "clock": self.clock.state_dict(),
+            "step": context.step,
+            "epoch": context.epoch,
+            "batch": self.batch_in_epoch,
+            "total_steps": context.total_steps,
+            "seed": context.seed,
+            "clock": self.clock.state_dict(),
         }
         if self.recorder is not None:
             state["recorder"] = self.recorder.state_dict()
@@ -339,7 +353,9 @@ class Attachment:
         context = self.context
         for name, value in (("total_steps", context.total_steps), ("seed", context.seed)):
             if state[name] != value:
-                raise InvalidValue(f"a resumed run keeps its {name}, got {value} for a state with {state[name]}; attach with the same values")
+                raise InvalidValue(
+                    f"a resumed run keeps its {name}, got {value} for a state with {state[name]}; attach with the same values"
+                )
         context.step, context.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch"]
         self.resumed, self.continued = context.epoch >= 0, True
         if self.batch_in_epoch >= context.steps_per_epoch and context.step < context.total_steps:
@@ -355,9 +371,22 @@ def _valid(targets: Any) -> float:
     return float(len(targets))
 
 
+def _steps(duration: Duration, data: Any) -> tuple[int, int]:
+    """(steps of the run, steps of an epoch); data without a length are one epoch."""
+    per_epoch = len(data) if hasattr(data, "__len__") else None
+    total = duration.steps(per_epoch)
+    if total < 1:
+        raise InvalidValue(
+            f"a run has at least one step, got duration '{duration}' and {per_epoch} steps per epoch; train longer"
+        )
+    return total, per_epoch or total
+
+
 def _nodes(wanted: int | None, rank: int, size: int) -> tuple[tuple[int, ...], int]:
     total = wanted or size
     if total % size:
-        raise InvalidValue(f"virtual nodes are shared out evenly, got {total} of them for {size} processes; choose a multiple")
+        raise InvalidValue(
+            f"virtual nodes are shared out evenly, got {total} of them for {size} processes; choose a multiple"
+        )
     each = total // size
     return tuple(range(rank * each, (rank + 1) * each)), total

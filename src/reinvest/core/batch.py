@@ -42,7 +42,9 @@ class Batch:
         for value in (self.targets, self.inputs, self.ids):
             if isinstance(value, Tensor) and value.ndim:
                 return value.shape[0]
-        raise InvalidValue(f"a batch holds tensors with one row per example, got {type(self.container).__name__}; yield tensors [B, ...]")
+        raise InvalidValue(
+            f"a batch holds tensors with one row per example, got {type(self.container).__name__}; yield tensors [B, ...]"
+        )
 
     def need_ids(self, who: str) -> Tensor:
         """The ids [B]; raises MissingIds, with the remedy, if the loader yields none."""
@@ -55,7 +57,9 @@ class Batch:
         x = self.inputs
         if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
             got = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise InvalidValue(f"{who} works on floating images [B, C, H, W], got {got}; convert the batch or leave the method out")
+            raise InvalidValue(
+                f"{who} works on floating images [B, C, H, W], got {got}; convert the batch or leave the method out"
+            )
         return x
 
     def with_inputs(self, inputs: Any) -> Batch:

@@ -49,7 +49,9 @@ class Methods:
             flat.extend(method if isinstance(method, (list, tuple)) else [method])
         for method in flat:
             if not isinstance(method, Method):
-                raise InvalidValue(f"a chain holds methods, got {method!r}; pass instances such as ri.LabelSmoothing(0.1)")
+                raise InvalidValue(
+                    f"a chain holds methods, got {method!r}; pass instances such as ri.LabelSmoothing(0.1)"
+                )
         if reduction not in ("example", "token"):
             raise InvalidValue(f"reduction is 'example' or 'token', got {reduction!r}; choose one of the two")
         if virtual_nodes is not None and virtual_nodes < 1:
@@ -95,7 +97,9 @@ class Methods:
         needs ids that the loader does not yield, InvalidValue for a bad duration or seed.
         """
         if self._now is not None:
-            raise LoopError("a chain serves one loop at a time, got a second attach; make another Methods(...) for the second loop")
+            raise LoopError(
+                "a chain serves one loop at a time, got a second attach; make another Methods(...) for the second loop"
+            )
         now = self._now = Attachment(self, model, optimizer, duration, data, seed, criterion, scheduler, scaler)
         try:
             now.start()
@@ -113,12 +117,18 @@ class Methods:
     def _report_unused(self, now: Attachment) -> None:
         if not self.reports or (now.continued and not now.calls["batches"]):
             return  # the latter is a run that was already complete when it was resumed
-        for call, phases in (("batches", ("select", "augment")), ("loss", ("targets", "losses")), ("step", ("gradients", "weights"))):
+        for call, phases in (
+            ("batches", ("select", "augment")),
+            ("loss", ("targets", "losses")),
+            ("step", ("gradients", "weights")),
+        ):
             if now.calls[call]:
                 continue
             idle = dict.fromkeys(m.name for phase in phases for m in self._by_phase[phase])
             if idle:
-                warnings.warn(f"{call}() was never called, so {' and '.join(idle)} had no effect", NoEffectWarning, stacklevel=4)
+                warnings.warn(
+                    f"{call}() was never called, so {' and '.join(idle)} had no effect", NoEffectWarning, stacklevel=4
+                )
         if self._by_phase["averages"] and not now.calls["averaged"] and now.context.step:
             names = " and ".join(m.name for m in self._by_phase["averages"])
             warnings.warn(
@@ -196,7 +206,9 @@ class Methods:
         now.calls["loss"] += 1
         batch = now.batch
         if batch is None:
-            raise LoopError(f"loss needs the current batch, got none; take batches from methods.batches(loader):\n{LOOP}")
+            raise LoopError(
+                f"loss needs the current batch, got none; take batches from methods.batches(loader):\n{LOOP}"
+            )
         if output.ndim == 0:
             now.losses_of_batch += 1
             return self._scalar(now, output, target, batch)
@@ -284,7 +296,11 @@ class Methods:
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed loop needs of the chain (tensors and plain values; safe for torch.load(weights_only=True))."""
         now = self._attached("state_dict")
-        return {**now.state_dict(), "methods": [m.state_dict() for m in self.members], "names": [m.name for m in self.members]}
+        return {
+            **now.state_dict(),
+            "methods": [m.state_dict() for m in self.members],
+            "names": [m.name for m in self.members],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`: the next `batches` goes on in the middle of the epoch.
@@ -295,7 +311,9 @@ class Methods:
         now = self._attached("load_state_dict")
         names = [m.name for m in self.members]
         if state["names"] != names:
-            raise InvalidValue(f"a state fits the methods that wrote it, got {state['names']} for {names}; build the same chain")
+            raise InvalidValue(
+                f"a state fits the methods that wrote it, got {state['names']} for {names}; build the same chain"
+            )
         now.load_state_dict(state)
         for method, own in zip(self.members, state["methods"], strict=True):
             method.load_state_dict(own)

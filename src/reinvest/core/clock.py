@@ -17,7 +17,9 @@ from typing import Any
 
 WARMUP_STEPS = 3
 BINS = 10
-_RARE = 0.02  # the slowest 2 % of a stratum may be the machine's doing and are left out before mean and median are compared
+_RARE = (
+    0.02  # the slowest 2 % of a stratum may be the machine's doing and are left out before mean and median are compared
+)
 
 
 def typical_seconds(samples: list[float]) -> float:
@@ -99,7 +101,13 @@ class StepClock:
             warmup += sum(max(0.0, seconds - each) for seconds in first)
             kind, tenth = stratum
             rows.append({"kind": kind, "tenth": tenth, "steps": len(samples) + len(first), "seconds_per_step": each})
-        return {"seconds": charged, "warmup_seconds": warmup, "wall_seconds": wall, "steps": self._count, "strata": rows}
+        return {
+            "seconds": charged,
+            "warmup_seconds": warmup,
+            "wall_seconds": wall,
+            "steps": self._count,
+            "strata": rows,
+        }
 
     def _of_kind(self, kind: str) -> list[float]:
         """Seconds of all steps of a kind after the warm-up, for a tenth that has none but warm-up steps."""

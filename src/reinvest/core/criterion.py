@@ -49,7 +49,9 @@ def check_losses(losses: Any, count: int, criterion: Any) -> Tensor:
     """Refuse a criterion that averages over the batch: methods act on each example's loss before the mean."""
     name = getattr(criterion, "__name__", type(criterion).__name__)
     if not isinstance(losses, Tensor):
-        raise InvalidValue(f"a criterion returns a tensor of losses [B], got {type(losses).__name__} from {name}; return a tensor")
+        raise InvalidValue(
+            f"a criterion returns a tensor of losses [B], got {type(losses).__name__} from {name}; return a tensor"
+        )
     if losses.ndim == 0 or len(losses) != count:
         got = "a scalar" if losses.ndim == 0 else f"shape {list(losses.shape)}"
         raise InvalidValue(

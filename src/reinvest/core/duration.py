@@ -34,10 +34,14 @@ class Duration:
         written = _plain(text) if isinstance(text, (int, float)) else text
         match = _PATTERN.match(written.lower())
         if match is None:
-            raise InvalidValue(f"a duration is a positive number and a unit, got {text!r}; write '10ep', '3900st', '30min' or '0.5'")
+            raise InvalidValue(
+                f"a duration is a positive number and a unit, got {text!r}; write '10ep', '3900st', '30min' or '0.5'"
+            )
         amount, unit = float(match[1]), match[2]
         if unit not in UNITS:
-            raise InvalidValue(f"a duration's unit is ep, st or min, got {unit!r} in {text!r}; write '10ep', '3900st' or '30min'")
+            raise InvalidValue(
+                f"a duration's unit is ep, st or min, got {unit!r} in {text!r}; write '10ep', '3900st' or '30min'"
+            )
         if unit == "" and ("." not in match[1] or amount > 1):
             raise InvalidValue(
                 f"a duration without a unit is a share of the run between 0.0 and 1.0, got {text!r}; "
@@ -68,7 +72,9 @@ class Duration:
             return max(1, round(self.amount * steps_per_epoch)) if self.amount else 0
         if self.unit == "":
             if total_steps is None:
-                raise InvalidValue(f"a share of the run needs a run, got {self} as the run's own duration; write '10ep' or '3900st'")
+                raise InvalidValue(
+                    f"a share of the run needs a run, got {self} as the run's own duration; write '10ep' or '3900st'"
+                )
             return max(1, round(self.amount * total_steps)) if self.amount else 0
         raise InvalidValue(
             f"minutes become steps by a calibration, which only train makes, got {self}; write the duration in epochs or steps"

@@ -1,18 +1,18 @@
 """The error tree: every message is one sentence that states the rule, the value received and what to do.
 
-    ReinvestError
-    |- InvalidValue      a value outside its range, or of the wrong kind      (also a ValueError)
-    |- UnknownName       a name that no catalogue knows                       (also a ValueError)
-    |- MissingIds        work that needs example ids was given none
-    |- LoopError         the three calls used in a way that cannot be right
-    |- Conflict          methods, or settings, that exclude each other
-    |- NotComparable     a comparison that would not mean anything
-    |- DataError         a data set that is absent, incomplete or altered
-    `- StoreError
-       |- CorruptFile        bytes on disk are not what was written
-       |- SchemaTooNew       an index written by a later version
-       |- RunBusy            another process holds the run
-       `- StoreUnwritable    read-only or full disk
+ReinvestError
+|- InvalidValue      a value outside its range, or of the wrong kind      (also a ValueError)
+|- UnknownName       a name that no catalogue knows                       (also a ValueError)
+|- MissingIds        work that needs example ids was given none
+|- LoopError         the three calls used in a way that cannot be right
+|- Conflict          methods, or settings, that exclude each other
+|- NotComparable     a comparison that would not mean anything
+|- DataError         a data set that is absent, incomplete or altered
+`- StoreError
+   |- CorruptFile        bytes on disk are not what was written
+   |- SchemaTooNew       an index written by a later version
+   |- RunBusy            another process holds the run
+   `- StoreUnwritable    read-only or full disk
 """
 
 from __future__ import annotations
@@ -79,5 +79,8 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownName:
     near = difflib.get_close_matches(str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.5)
     nearest = next((n for n in names if near and n.lower() == near[0]), None)
     hint = f"; did you mean {nearest!r}?" if nearest else ""
-    return UnknownName(f"unknown {kind} {name!r}{hint} Known: {', '.join(names) or 'none'}." if hint else
-                       f"unknown {kind} {name!r}. Known: {', '.join(names) or 'none'}.")
+    return UnknownName(
+        f"unknown {kind} {name!r}{hint} Known: {', '.join(names) or 'none'}."
+        if hint
+        else f"unknown {kind} {name!r}. Known: {', '.join(names) or 'none'}."
+    )

@@ -82,3 +82,16 @@ def comparable(a: dict[str, Any], b: dict[str, Any]) -> tuple[bool, str]:
             "run both arms under the same version"
         )
     return True, ""
+
+
+def peak_memory() -> int:
+    """Bytes: of the device if CUDA was used, else the largest resident size this process has had (0 if unknown)."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(size if sys.platform == "darwin" else size * 1024)

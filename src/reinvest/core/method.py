@@ -104,10 +104,10 @@ class Method:
             bound = signature.bind_partial(*args, **kwargs).arguments
         except TypeError as error:
             known = ", ".join(signature.parameters) or "none"
-            raise InvalidValue(f"{cls.__name__} takes the arguments: {known}; got one it does not know ({error})") from None
-        self.arguments = {
-            name: value for name, value in bound.items() if value != signature.parameters[name].default
-        }
+            raise InvalidValue(
+                f"{cls.__name__} takes the arguments: {known}; got one it does not know ({error})"
+            ) from None
+        self.arguments = {name: value for name, value in bound.items() if value != signature.parameters[name].default}
         return self
 
     def start(self, context: Context) -> None:

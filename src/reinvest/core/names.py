@@ -22,7 +22,9 @@ def load(reference: str) -> Any:
     """
     module_name, colon, attribute = reference.partition(":")
     if not colon or not attribute or not module_name:
-        raise InvalidValue(f"a factory is written 'package.module:name', got {reference!r}; put a colon before the name")
+        raise InvalidValue(
+            f"a factory is written 'package.module:name', got {reference!r}; put a colon before the name"
+        )
     if module_name == "__main__":
         raise InvalidValue(
             f"a factory must live in a file that another process can import, got {reference!r}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,10 +16,12 @@ from .errors import InvalidValue
 def split_rows(size: int, parts: int) -> list[slice]:
     """`parts` slices of 0..size-1 in order, the first ones longer by one where it does not divide; never an empty one."""
     if parts > size:
-        raise InvalidValue(f"a batch is split into at most one part per example, got {parts} parts of {size}; use fewer parts")
+        raise InvalidValue(
+            f"a batch is split into at most one part per example, got {parts} parts of {size}; use fewer parts"
+        )
     base, extra = divmod(size, parts)
     edges = [k * base + min(k, extra) for k in range(parts + 1)]
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def join(batches: list[Batch]) -> Batch:
@@ -65,4 +68,6 @@ def through_nodes(batch: Batch, nodes: tuple[int, ...], prepare: Callable[[Batch
         raise InvalidValue(
             f"virtual nodes are equal slices, got a batch of {len(batch)} for {len(nodes)} of them; choose a multiple as batch size"
         )
-    return join([prepare(batch.take(rows), node) for rows, node in zip(split_rows(len(batch), len(nodes)), nodes, strict=True)])
+    return join(
+        [prepare(batch.take(rows), node) for rows, node in zip(split_rows(len(batch), len(nodes)), nodes, strict=True)]
+    )

@@ -47,7 +47,9 @@ class Recipe:
         put(self, "optimizer", _optimizer(self.optimizer))
         duration = Duration.parse(self.duration)
         if not duration.unit or not duration.amount:
-            raise InvalidValue(f"a run lasts epochs, steps or minutes, got {self.duration!r}; write '10ep', '3900st' or '30min'")
+            raise InvalidValue(
+                f"a run lasts epochs, steps or minutes, got {self.duration!r}; write '10ep', '3900st' or '30min'"
+            )
         put(self, "duration", str(duration))
         listed = self.methods if isinstance(self.methods, (list, tuple)) else [self.methods]
         put(self, "methods", tuple(_method(m) for m in listed))
@@ -76,7 +78,9 @@ class Recipe:
                 raise unknown("recipe field", name, known)
         for name in ("task", "model"):
             if name not in values:
-                raise InvalidValue(f"a recipe names its {name}, got only {', '.join(values) or 'nothing'}; add '{name}: ...'")
+                raise InvalidValue(
+                    f"a recipe names its {name}, got only {', '.join(values) or 'nothing'}; add '{name}: ...'"
+                )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,7 +93,13 @@ class Recipe:
         for name in ("task", "model", "schedule"):
             values[name] = _without_defaults(names.resolve(name, values[name]["name"]), values[name])
         values["methods"] = [_without_defaults(names.resolve("method", m["name"]), m) for m in values["methods"]]
-        plain: dict[str, Any] = {"batch_size": 128, "optimizer": OPTIMIZER, "schedule": SCHEDULE, "precision": "fp32", "methods": []}
+        plain: dict[str, Any] = {
+            "batch_size": 128,
+            "optimizer": OPTIMIZER,
+            "schedule": SCHEDULE,
+            "precision": "fp32",
+            "methods": [],
+        }
         kept = {k: v for k, v in values.items() if k not in plain or v != plain[k]}
         return json.dumps(_same_numbers(kept), sort_keys=True, separators=(",", ":"))
 
@@ -105,7 +115,12 @@ class Recipe:
 
 
 def identity(
-    recipe: Recipe, seed: int, *, fingerprint: str, layout: Sequence[tuple[str, Sequence[int], str]], parents: Sequence[str] = ()
+    recipe: Recipe,
+    seed: int,
+    *,
+    fingerprint: str,
+    layout: Sequence[tuple[str, Sequence[int], str]],
+    parents: Sequence[str] = (),
 ) -> str:
     """32 hex digits that name a run: canonical recipe, seed, data, model layout, code of user factories, revisions.
 
@@ -126,7 +141,12 @@ def identity(
 def _code(recipe: Recipe) -> dict[str, Any]:
     """What the canonical text cannot say: the revision of every built-in, the source of every user factory."""
     found: dict[str, Any] = {}
-    for kind, spec in [("task", recipe.task), ("model", recipe.model), ("schedule", recipe.schedule), *(("method", m) for m in recipe.methods)]:
+    for kind, spec in [
+        ("task", recipe.task),
+        ("model", recipe.model),
+        ("schedule", recipe.schedule),
+        *(("method", m) for m in recipe.methods),
+    ]:
         made = names.resolve(kind, spec["name"])
         if ":" in spec["name"]:
             found[spec["name"]] = source_hash(made)
@@ -211,12 +231,14 @@ def _check_arguments(kind: str, spec: Mapping[str, Any], made: Any) -> None:
 
 def _method(value: Any) -> dict[str, Any]:
     if isinstance(value, type):
-        raise InvalidValue(f"a recipe takes methods as instances or names, got the class {value.__name__}; write {value.__name__}(...)")
+        raise InvalidValue(
+            f"a recipe takes methods as instances or names, got the class {value.__name__}; write {value.__name__}(...)"
+        )
     if hasattr(value, "spec") and hasattr(value, "card"):
         value = value.spec()
     if isinstance(value, Mapping) and "name" not in value and len(value) == 1:
         # The YAML form "- LabelSmoothing: {alpha: 0.1}".
-        (name, arguments), = value.items()
+        ((name, arguments),) = value.items()
         value = {"name": name, **(arguments or {})}
     spec = _spec("method", value)
     names.resolve("method", spec["name"])(**_arguments(spec))
@@ -227,7 +249,9 @@ def _optimizer(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or "name" not in value:
-        raise InvalidValue(f"an optimizer is a name or {{'name': ..., 'lr': ...}}, got {value!r}; write {{'name': 'adamw', 'lr': 0.001}}")
+        raise InvalidValue(
+            f"an optimizer is a name or {{'name': ..., 'lr': ...}}, got {value!r}; write {{'name': 'adamw', 'lr': 0.001}}"
+        )
     made = optimizer_class(str(value["name"]))
     spec = {"name": str(value["name"]).lower(), **_plain(_arguments(value), "optimizer")}
     _check_arguments("optimizer", spec, made)
@@ -238,7 +262,11 @@ def optimizer_class(name: str) -> Any:
     """The class of torch.optim with this name, whatever its case; UnknownName lists them all."""
     import torch
 
-    known = {n.lower(): n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)}
+    known = {
+        n.lower(): n
+        for n, c in vars(torch.optim).items()
+        if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
+    }
     known.pop("optimizer", None)
     if name.lower() not in known:
         raise unknown("optimizer", name, known.values())

@@ -73,7 +73,9 @@ def _uniform(bits: Tensor) -> Tensor:
 
 def _integers(bits: Tensor, high: int) -> Tensor:
     if not 0 < high <= 1 << 31:
-        raise InvalidValue(f"integers are drawn from [0, high) with high from 1 to 2^31, got {high}; pass a high in that range")
+        raise InvalidValue(
+            f"integers are drawn from [0, high) with high from 1 to 2^31, got {high}; pass a high in that range"
+        )
     return _shift(_shift(bits, 32) * high, 32)
 
 
@@ -119,7 +121,9 @@ class Stream:
         return float((_mix_int(self._base ^ (self._calls - 1) ^ _GAMMA) >> 11) * 2.0**-53)
 
 
-def stream(seed: int, name: str, epoch: int, step: int = 0, *, node: int = 0, device: torch.device | str = "cpu") -> Stream:
+def stream(
+    seed: int, name: str, epoch: int, step: int = 0, *, node: int = 0, device: torch.device | str = "cpu"
+) -> Stream:
     """The stream of (seed, name, epoch, step), and of a virtual node where a batch is split over several."""
     return Stream(key(seed, name, epoch, step, node), device)
 
@@ -128,7 +132,9 @@ def _example_bits(seed: int, name: str, epoch: int, ids: Tensor, k: int) -> Tens
     if k < 1:
         raise InvalidValue(f"draws per example are 1 or more, got {k}; pass a positive count")
     if ids.is_floating_point():
-        raise InvalidValue(f"example ids are whole numbers, got a tensor of {ids.dtype}; pass the ids that the loader yields")
+        raise InvalidValue(
+            f"example ids are whole numbers, got a tensor of {ids.dtype}; pass the ids that the loader yields"
+        )
     per_id = _mix(ids.to(torch.int64) ^ _signed(key(seed, name, epoch)))
     columns = _mix(torch.arange(1, k + 1, device=ids.device))
     return _mix(per_id.unsqueeze(1) ^ columns)

@@ -75,9 +75,7 @@ def build_arm(
 
     clusters: "study", or "trunk" for the trunk where a point has one and the seed elsewhere.
     """
-    groups = sorted(
-        by_duration(points).values(), key=lambda g: float(np.mean(np.log([p.seconds for p in g])))
-    )
+    groups = sorted(by_duration(points).values(), key=lambda g: float(np.mean(np.log([p.seconds for p in g]))))
     times = [np.log([p.seconds for p in g]) for g in groups]
     qualities = [np.array([p.quality for p in g]) for g in groups]
     x = np.array([t.mean() for t in times])
@@ -89,8 +87,7 @@ def build_arm(
     slope = np.maximum(0.0, pchip_slopes(x, y)) if drawable else np.zeros(len(x))
     # A run that was slower than its cell may be better for that reason alone; the slope says by how much.
     deviations = tuple(
-        -_centred(e) / m - b * (t - t.mean())
-        for e, m, b, t in zip(errors, mean_error, slope, times, strict=True)
+        -_centred(e) / m - b * (t - t.mean()) for e, m, b, t in zip(errors, mean_error, slope, times, strict=True)
     )
     n = np.array([len(g) for g in groups], dtype=np.float64)
     freedom = np.maximum(n - 1.0, 1.0)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.chain import NoEffectWarning
-from ..core.errors import InvalidValue
+from ..core.errors import InvalidValue, unknown
 from ..core.hardware import comparable
 from ..core.names import resolve
 from ..core.recipe import Recipe
@@ -92,7 +92,16 @@ def compare(
     Runs that the store holds are not repeated. Raises InvalidValue for a plan that cannot end in a verdict.
     """
     study = Study(baseline=baseline, arms=arms, durations=durations, seeds=seeds, **declared)
-    return run_study(study, store, workers=workers, threads=threads, device=device, rounds=rounds, max_hours=max_hours, listener=listener)
+    return run_study(
+        study,
+        store,
+        workers=workers,
+        threads=threads,
+        device=device,
+        rounds=rounds,
+        max_hours=max_hours,
+        listener=listener,
+    )
 
 
 def run_study(
@@ -111,13 +120,16 @@ def run_study(
     listener = listener or Listener()
     machine = _machine(workers, threads, device)
     begun = time.perf_counter()
+    _check_metric(study)
     jobs = plan(study)
     todo = [job for job in jobs if found(job, store) is None]
     listener.planned(jobs, todo)
     flags: list[str] = []
     try:
         with _threads(machine):
-            execute(todo, store, machine, max_seconds=None if max_hours is None else max_hours * 3600, on_done=listener.done)
+            execute(
+                todo, store, machine, max_seconds=None if max_hours is None else max_hours * 3600, on_done=listener.done
+            )
     except Stopped as stopped:
         if stopped.replicates < MIN_SEEDS:
             raise InvalidValue(
@@ -125,20 +137,39 @@ def run_study(
                 "allow more time and run the same command again: finished runs are kept"
             ) from None
         jobs = [job for job in jobs if job.replicate < stopped.replicates]
-        flags.append(f"stopped after {stopped.replicates} of {study.seeds} replicates, at the end of --max-hours {max_hours:g}")
+        flags.append(
+            f"stopped after {stopped.replicates} of {study.seeds} replicates, at the end of --max-hours {max_hours:g}"
+        )
     finally:
         stop_workers()
     runs = {job: found(job, store) for job in jobs}
     block = _time(study, machine, rounds, listener)
-    return judge(study, runs, block, flags=flags, cost={"runs": len(jobs), "found": len(jobs) - len(todo), "seconds": time.perf_counter() - begun},
-                 reproduce=reproduce)
+    return judge(
+        study,
+        runs,
+        block,
+        flags=flags,
+        cost={"runs": len(jobs), "found": len(jobs) - len(todo), "seconds": time.perf_counter() - begun},
+        reproduce=reproduce,
+    )
+
+
+def _check_metric(study: Study) -> None:
+    """Refuse a metric that the library's loop will not log, before hours are spent on runs without it."""
+    from ..loop.session import build_task
+
+    for arm in study.all_arms().values():
+        if isinstance(arm, Recipe):
+            logged = {build_task(arm).metric, "loss"}
+            if study.metric not in logged:
+                raise unknown(f"metric of task {arm.task['name']!r}", study.metric, logged)
 
 
 def _machine(workers: int | None, threads: int | None, device: str) -> Machine:
     import torch
 
     cores = os.cpu_count() or 1
-    count = workers or (cores if device == "cpu" else 1)
+    count = (cores if device == "cpu" else 1) if workers is None else workers
     if count < 1:
         raise InvalidValue(f"workers is 1 or more, got {workers}; leave it out for one per core")
     if threads is not None and threads < 1:
@@ -168,14 +199,22 @@ def _time(study: Study, machine: Machine, rounds: int, listener: Listener) -> Bl
     middle = study.durations[len(study.durations) // 2]
     with _threads(machine):
         return timing_block(
-            {n: replace(r, duration=middle) for n, r in recipes.items()}, study.baseline_name, rounds=rounds,
-            device=machine.device, on_round=lambda turn: listener.timing(turn, rounds),
+            {n: replace(r, duration=middle) for n, r in recipes.items()},
+            study.baseline_name,
+            rounds=rounds,
+            device=machine.device,
+            on_round=lambda turn: listener.timing(turn, rounds),
         )
 
 
 def judge(
-    study: Study, runs: Mapping[Job, Any], block: Block | None, *, flags: Sequence[str] = (),
-    cost: Mapping[str, Any] | None = None, reproduce: str = "",
+    study: Study,
+    runs: Mapping[Job, Any],
+    block: Block | None,
+    *,
+    flags: Sequence[str] = (),
+    cost: Mapping[str, Any] | None = None,
+    reproduce: str = "",
 ) -> Verdicts:
     """Verdicts and the result of a study whose runs are there (values of `runs`; None: missing)."""
     prices = _prices(study, block)
@@ -183,14 +222,36 @@ def judge(
     unlike = _unlike(study, runs)
     timing = None
     if block is not None:
-        timing = {n: {"log_ratio_variance": a.log_ratio_variance, "df": a.df} for n, a in block.arms.items() if n != study.baseline_name}
-    shown: dict[str, Any] = {"metric": study.metric, "higher_is_better": study.higher_is_better, "test_examples": _test_examples(study)}
-    judged = verdict(points, baseline=study.baseline_name, arms=list(study.arms), pairs=study.pairs, timing=timing, tuning=study.tuning, **shown)
-    extra = tuple(flags) + (() if block is not None else ("timing not checked: an arm is not a recipe, so seconds are as the runs report them",))
+        timing = {
+            n: {"log_ratio_variance": a.log_ratio_variance, "df": a.df}
+            for n, a in block.arms.items()
+            if n != study.baseline_name
+        }
+    shown: dict[str, Any] = {
+        "metric": study.metric,
+        "higher_is_better": study.higher_is_better,
+        "test_examples": _test_examples(study),
+    }
+    judged = verdict(
+        points,
+        baseline=study.baseline_name,
+        arms=list(study.arms),
+        pairs=study.pairs,
+        timing=timing,
+        tuning=study.tuning,
+        **shown,
+    )
+    extra = tuple(flags) + (
+        ()
+        if block is not None
+        else ("timing not checked: an arm is not a recipe, so seconds are as the runs report them",)
+    )
     for name, reason in unlike.items():
         judged[name] = Verdict(name, study.baseline_name, "not comparable", reasons=(reason,))
     judged = {name: replace(v, flags=(*v.flags, *extra)) for name, v in judged.items()}
-    result = build_result(study, points, judged, block, list(runs.values()), shown=shown, cost=dict(cost or {}), reproduce=reproduce)
+    result = build_result(
+        study, points, judged, block, list(runs.values()), shown=shown, cost=dict(cost or {}), reproduce=reproduce
+    )
     return Verdicts(judged, result)
 
 
@@ -218,16 +279,22 @@ def _point(study: Study, job: Job, run: Any, prices: Mapping[tuple[str, str], fl
     finished = run.status == "finished"
     own = run.seconds
     return {
-        "arm": job.arm, "duration": job.duration, "seed": job.seed, "steps": run.steps,
+        "arm": job.arm,
+        "duration": job.duration,
+        "seed": job.seed,
+        "steps": run.steps,
         "seconds": prices.get((job.arm, job.duration), own if own is not None else float("nan")),
         "quality": run.quality(study.metric, "test") if finished else float("nan"),
-        "status": run.status, "run": run.id,
+        "status": run.status,
+        "run": run.id,
     }
 
 
 def _unlike(study: Study, runs: Mapping[Job, Any]) -> dict[str, str]:
     """Arms whose runs were made on other hardware than the baseline's, with the reason."""
-    base: dict[str, Any] = next((run.facts for job, run in runs.items() if run is not None and job.arm == study.baseline_name), {})
+    base: dict[str, Any] = next(
+        (run.facts for job, run in runs.items() if run is not None and job.arm == study.baseline_name), {}
+    )
     found_reasons: dict[str, str] = {}
     for job, run in runs.items():
         if run is None:
@@ -283,6 +350,11 @@ def estimate(
                 seconds += steps * per_step[name]
                 disk += size + rows * (session.task.classes + 8 * -(-steps // session.steps_per_epoch))
     return {
-        "runs": len(jobs), "found": len(jobs) - len(todo), "hours": seconds / machine.workers / 3600,
-        "disk_bytes": int(disk), "workers": machine.workers, "threads": machine.threads, "seconds_per_step": per_step,
+        "runs": len(jobs),
+        "found": len(jobs) - len(todo),
+        "hours": seconds / machine.workers / 3600,
+        "disk_bytes": int(disk),
+        "workers": machine.workers,
+        "threads": machine.threads,
+        "seconds_per_step": per_step,
     }

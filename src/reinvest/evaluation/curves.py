@@ -38,9 +38,7 @@ def _end_slope(h0: float, h1: float, m0: Array, m1: Array) -> Array:
     """Three-point slope at an end, limited so that the curve keeps the shape of the data."""
     slope = ((2.0 * h0 + h1) * m0 - h0 * m1) / (h0 + h1)
     steep = (np.sign(m0) != np.sign(m1)) & (np.abs(slope) > 3.0 * np.abs(m0))
-    return np.asarray(
-        np.where(np.sign(slope) != np.sign(m0), 0.0, np.where(steep, 3.0 * m0, slope)), dtype=np.float64
-    )
+    return np.asarray(np.where(np.sign(slope) != np.sign(m0), 0.0, np.where(steep, 3.0 * m0, slope)), dtype=np.float64)
 
 
 def pchip_coefficients(x: Array, y: Array) -> Array:

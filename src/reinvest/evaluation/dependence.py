@@ -32,9 +32,7 @@ class Spread:
     mode: str
     correlation: float
 
-    def standard_error(
-        self, g: Array, extras: Sequence[tuple[Array, float]] = ()
-    ) -> tuple[Array, Array]:
+    def standard_error(self, g: Array, extras: Sequence[tuple[Array, float]] = ()) -> tuple[Array, Array]:
         """Standard error and Welch-Satterthwaite degrees of freedom of contrasts g of the cell means.
 
         g: [..., K]; extras: further variances [...], each with its own degrees of freedom. Returns two arrays [...].
@@ -73,9 +71,7 @@ def spread_of(arms: Sequence[Arm], variances: Sequence[Array], *, paired: bool) 
     that share a seed are dependent (declared before the runs, `pairing_fault` found nothing).
     """
     keys = [
-        tuple(key if paired else f"{a} {key}" for key in cell)
-        for a, arm in enumerate(arms)
-        for cell in arm.clusters
+        tuple(key if paired else f"{a} {key}" for key in cell) for a, arm in enumerate(arms) for cell in arm.clusters
     ]
     deviations = [d for arm in arms for d in arm.deviations]
     n = np.concatenate([arm.n for arm in arms])
@@ -173,15 +169,11 @@ def _mode(blocks: Sequence[Array], arms: Sequence[Arm], paired: bool) -> str:
     if not blocks:
         return "independent seeds"
     first = len(arms[0].x)
-    over_durations = any(
-        max((b[:first] != 0).any(1).sum(), (b[first:] != 0).any(1).sum()) > 1 for b in blocks
-    )
+    over_durations = any(max((b[:first] != 0).any(1).sum(), (b[first:] != 0).any(1).sum()) > 1 for b in blocks)
     across = paired and any((b[:first] != 0).any() and (b[first:] != 0).any() for b in blocks)
     if across:
         return (
-            "one block in all: seeds shared by both arms and over durations"
-            if over_durations
-            else "pairs by duration"
+            "one block in all: seeds shared by both arms and over durations" if over_durations else "pairs by duration"
         )
     what = (
         "trunks or studies"

@@ -41,8 +41,7 @@ class Cell:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; None where not known."""
         numbers = {
-            name: plain(getattr(self, name))
-            for name in ("seconds", "quality", "sd", "sd_time", "binomial_floor")
+            name: plain(getattr(self, name)) for name in ("seconds", "quality", "sd", "sd_time", "binomial_floor")
         }
         return {"duration": self.duration, "n": self.n, **numbers}
 
@@ -61,9 +60,7 @@ class MeanCurve:
 
     def to_dict(self) -> dict[str, Any]:
         """{"seconds", "quality", "low", "high"}: lists of plain numbers, None where not known."""
-        return {
-            name: [plain(v) for v in getattr(self, name)] for name in ("seconds", "quality", "low", "high")
-        }
+        return {name: [plain(v) for v in getattr(self, name)] for name in ("seconds", "quality", "low", "high")}
 
 
 def mean_curve(
@@ -87,9 +84,7 @@ def mean_curve(
         raise InvalidValue(
             f"level must lie in (0, 1) and size be at least 2, received {level} and {size}: use 0.95 and 101."
         )
-    built, variances, scale = drawable_arm(
-        points, arm, higher_is_better=higher_is_better, test_examples=test_examples
-    )
+    built, variances, scale = drawable_arm(points, arm, higher_is_better=higher_is_better, test_examples=test_examples)
     if built is None:
         return MeanCurve(str(arm), NOWHERE, NOWHERE, NOWHERE, NOWHERE, ())
     test = test_examples if metric == "accuracy" else None
@@ -148,11 +143,7 @@ def drawable_arm(
 
 def _usable(points: Sequence[Point], scale: Scale, test_examples: int | None) -> list[Point]:
     """Finished rows with finite numbers, in cells that have a place on the fitted scale."""
-    good = [
-        p
-        for p in points
-        if p.finished and abs(p.quality) < HUGE and math.isfinite(p.seconds) and p.seconds > 0.0
-    ]
+    good = [p for p in points if p.finished and abs(p.quality) < HUGE and math.isfinite(p.seconds) and p.seconds > 0.0]
     kept = []
     for group in by_duration(good).values():
         error = float(scale.error(np.array([p.quality for p in group])).mean())

@@ -63,7 +63,12 @@ def _train(recipe: dict[str, Any], seed: int, root: str, device: str) -> str:
 
     try:
         run = load("reinvest.loop.train:train")(
-            Recipe.from_dict(recipe), seed, load("reinvest.store:Store")(root), device=device, evaluations=1, progress=False
+            Recipe.from_dict(recipe),
+            seed,
+            load("reinvest.store:Store")(root),
+            device=device,
+            evaluations=1,
+            progress=False,
         )
     except KeyboardInterrupt:
         # The state is saved. A worker that lived on would take the next run from its queue.
@@ -89,7 +94,9 @@ def run_one(job: Job, store: Any, machine: Machine) -> Any:
         else:
             os.environ[IDENTITY_VARIABLE] = before
     if not hasattr(run, "quality"):
-        raise LoopError(f"an arm's callable returns its Run, got {run!r} from {job.arm!r}; return the run of store.record(...) or ri.train(...)")
+        raise LoopError(
+            f"an arm's callable returns its Run, got {run!r} from {job.arm!r}; return the run of store.record(...) or ri.train(...)"
+        )
     return run
 
 
@@ -102,7 +109,9 @@ def _command(job: Job, store: Any) -> Any:
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         tail = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
-        raise LoopError(f"an arm's command ends with exit code 0, got {done.returncode} from '{text}' ({tail}); run it by hand to see why")
+        raise LoopError(
+            f"an arm's command ends with exit code 0, got {done.returncode} from '{text}' ({tail}); run it by hand to see why"
+        )
     run = found(job, store)
     if run is None:
         raise LoopError(
@@ -188,7 +197,10 @@ def _workers(machine: Machine) -> concurrent.futures.ProcessPoolExecutor:
     global _pool
     if _pool is None:
         _pool = concurrent.futures.ProcessPoolExecutor(
-            machine.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(machine.threads,)
+            machine.workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_prepare,
+            initargs=(machine.threads,),
         )
     return _pool
 

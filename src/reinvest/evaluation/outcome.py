@@ -143,9 +143,7 @@ def _worse(v: Verdict) -> str:
         return f"At least {ratio_text(1.0 / v.high)} times slower to equal quality."
     low = 0.0 if math.isinf(v.high) else 1.0 / v.high
     high = math.inf if v.low == 0.0 else 1.0 / v.low
-    return (
-        f"{ratio_text(1.0 / v.speedup)} times slower to equal quality ({interval_text(low, high, v.level)})."
-    )
+    return f"{ratio_text(1.0 / v.speedup)} times slower to equal quality ({interval_text(low, high, v.level)})."
 
 
 def _mixed(v: Verdict) -> str:
@@ -163,9 +161,7 @@ def _names(windows: list[Window]) -> str:
 
 def _equivalent(v: Verdict) -> str:
     shown = (
-        ""
-        if math.isnan(v.speedup)
-        else f" ({ratio_text(v.speedup)} times, {interval_text(v.low, v.high, v.level)})"
+        "" if math.isnan(v.speedup) else f" ({ratio_text(v.speedup)} times, {interval_text(v.low, v.high, v.level)})"
     )
     return f"As fast as the baseline within {100 * v.margin:.3g} %{shown}."
 

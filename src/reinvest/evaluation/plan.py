@@ -41,7 +41,9 @@ def describe(arm: Arm) -> str:
         hashes = [hashlib.sha256(Path(w).read_bytes()).hexdigest()[:16] for w in files]
         return json.dumps(["command", arm, hashes])
     made = inspect.unwrap(arm)
-    return json.dumps(["callable", getattr(made, "__module__", "?"), getattr(made, "__qualname__", repr(made)), source_hash(made)])
+    return json.dumps(
+        ["callable", getattr(made, "__module__", "?"), getattr(made, "__qualname__", repr(made)), source_hash(made)]
+    )
 
 
 def seed_of(study: Study, name: str, duration: str, replicate: int) -> int:

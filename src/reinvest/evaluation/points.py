@@ -81,18 +81,12 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
-            rows = [
-                {key.strip(): value for key, value in row.items() if isinstance(key, str)} for row in reader
-            ]
+            rows = [{key.strip(): value for key, value in row.items() if isinstance(key, str)} for row in reader]
             names = reader.fieldnames
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"a points file must be readable CSV text, {path} is not ({error}): check the path."
-        ) from error
+        raise DataError(f"a points file must be readable CSV text, {path} is not ({error}): check the path.") from error
     if not names:
-        raise DataError(
-            f"a points file needs a header line, {path} is empty: write {','.join(REQUIRED)} first."
-        )
+        raise DataError(f"a points file needs a header line, {path} is empty: write {','.join(REQUIRED)} first.")
     missing = [name for name in REQUIRED if name not in {str(n).strip() for n in names}]
     if missing:
         raise InvalidValue(

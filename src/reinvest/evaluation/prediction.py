@@ -57,9 +57,7 @@ def predict(
     """
     if size < 2:
         raise InvalidValue(f"size must be at least 2, received {size}: use 101.")
-    base, _, scale = drawable_arm(
-        points, baseline, higher_is_better=higher_is_better, test_examples=test_examples
-    )
+    base, _, scale = drawable_arm(points, baseline, higher_is_better=higher_is_better, test_examples=test_examples)
     method, _, _ = drawable_arm(points, arm, higher_is_better=higher_is_better, test_examples=test_examples)
     if base is None or method is None or not base.has_curve:
         return None
@@ -78,9 +76,7 @@ def predict(
     if math.isnan(shift) and not inside:
         return None
     clock = grid + shift
-    shifted = np.where(
-        (clock >= base.x[0]) & (clock <= base.x[-1]), curves.value(clock, "envelope"), math.nan
-    )
+    shifted = np.where((clock >= base.x[0]) & (clock <= base.x[-1]), curves.value(clock, "envelope"), math.nan)
     gain = y_m - float(curves.value(np.array(x_m), "envelope")) if inside else math.nan
     return Prediction(
         arm=str(arm),

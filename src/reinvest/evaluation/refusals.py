@@ -32,9 +32,7 @@ def usable(points: Sequence[Point]) -> list[Point]:
     return [p for p in points if p.finished]
 
 
-def arm_faults(
-    name: str, points: Sequence[Point], scale: Scale, settings: Settings, clusters: str
-) -> list[str]:
+def arm_faults(name: str, points: Sequence[Point], scale: Scale, settings: Settings, clusters: str) -> list[str]:
     """Faults of one arm's own rows and cells."""
     done = usable(points)
     if not done:
@@ -65,9 +63,7 @@ def baseline_faults(name: str, points: Sequence[Point]) -> list[str]:
 
 def largest_step(points: Sequence[Point]) -> tuple[float, float, float]:
     """Largest ratio of neighbouring durations (mean log seconds) and the two durations in seconds."""
-    means = sorted(
-        float(np.mean(np.log([p.seconds for p in g]))) for g in by_duration(usable(points)).values()
-    )
+    means = sorted(float(np.mean(np.log([p.seconds for p in g]))) for g in by_duration(usable(points)).values())
     if len(means) < 2:
         return 1.0, math.nan, math.nan
     steps = np.diff(means)
@@ -217,9 +213,7 @@ def _range_faults(name: str, done: Sequence[Point], scale: Scale, settings: Sett
     return []
 
 
-def _cell_faults(
-    name: str, done: Sequence[Point], scale: Scale, settings: Settings, clusters: str
-) -> list[str]:
+def _cell_faults(name: str, done: Sequence[Point], scale: Scale, settings: Settings, clusters: str) -> list[str]:
     faults = []
     groups = by_duration(done)
     few = {label: len({cluster_of(p, clusters) for p in group}) for label, group in groups.items()}
@@ -254,9 +248,7 @@ def _cell_faults(
 def _tuning_faults(settings: Settings, names: tuple[str, str]) -> list[str]:
     if settings.tuning is None or any(name not in settings.tuning for name in names):
         return []
-    for unit, ours, theirs in zip(
-        ("trials", "seconds"), *(settings.tuning[name] for name in names), strict=True
-    ):
+    for unit, ours, theirs in zip(("trials", "seconds"), *(settings.tuning[name] for name in names), strict=True):
         if max(ours, theirs) > TUNING * min(ours, theirs):
             return [
                 f"tuning budgets may differ by at most 10 %, {names[0]!r} was tuned with {ours:g} {unit} and "

@@ -43,51 +43,97 @@ def build_result(
     arms = {
         name: _arm(study, name, arm, points, verdicts.get(name), block, shown) for name, arm in study.all_arms().items()
     }
-    return _clean({
-        "schema": SCHEMA,
-        "kind": "comparison",
-        "title": study.title or f"{_task_name(study)}: {', '.join(study.arms)} against {study.baseline_name}",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": __version__,
-        "baseline": study.baseline_name,
-        "task": _task(study, shown),
-        "arms": arms,
-        "timing": None if block is None else _timing(block),
-        "facts": {k: facts.get(k, {}) for k in ("hardware", "software")},
-        "tuning": _tuning(study),
-        "refusals": [f"{name}: {reason}" for name, v in verdicts.items() if v.verdict == "not comparable" for reason in v.reasons],
-        "reproduce": {"command": reproduce or "reinvest compare study.yaml", "study": yaml.safe_dump(study.to_dict(), sort_keys=False, allow_unicode=True)},
-        "cost": cost,
-    })
+    return _clean(
+        {
+            "schema": SCHEMA,
+            "kind": "comparison",
+            "title": study.title or f"{_task_name(study)}: {', '.join(study.arms)} against {study.baseline_name}",
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": __version__,
+            "baseline": study.baseline_name,
+            "task": _task(study, shown),
+            "arms": arms,
+            "timing": None if block is None else _timing(block),
+            "facts": {k: facts.get(k, {}) for k in ("hardware", "software")},
+            "tuning": _tuning(study),
+            "refusals": [
+                f"{name}: {reason}"
+                for name, v in verdicts.items()
+                if v.verdict == "not comparable"
+                for reason in v.reasons
+            ],
+            "reproduce": {
+                "command": reproduce or "reinvest compare study.yaml",
+                "study": yaml.safe_dump(study.to_dict(), sort_keys=False, allow_unicode=True),
+            },
+            "cost": cost,
+        }
+    )
 
 
 def points_result(
-    points: Sequence[Mapping[str, Any]], baseline: str, verdicts: Mapping[str, Verdict], *, shown: Mapping[str, Any], title: str, reproduce: str
+    points: Sequence[Mapping[str, Any]],
+    baseline: str,
+    verdicts: Mapping[str, Verdict],
+    *,
+    shown: Mapping[str, Any],
+    title: str,
+    reproduce: str,
 ) -> dict[str, Any]:
     """The same for points from any trainer: no recipes, no timing block, seconds as given."""
     from .. import __version__
 
     names = [baseline, *verdicts]
     rows = {n: [dict(p) for p in points if str(p["arm"]) == n] for n in names}
-    return _clean({
-        "schema": SCHEMA, "kind": "comparison", "title": title, "version": __version__, "baseline": baseline,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "task": {"name": title, "metric": shown["metric"], "higher_is_better": shown["higher_is_better"], "split": "test",
-                 "test_examples": shown.get("test_examples"), "fingerprint": None},
-        "arms": {n: {"about": "", "recipe": None, "command": None, "points": [_row(p) for p in rows[n]],
-                     **_drawn(points, n, baseline, shown), "seconds_per_step": None,
-                     "verdict": None if n == baseline else verdicts[n].to_dict()} for n in names},
-        "timing": None,
-        "facts": {"hardware": {}, "software": {}},
-        "tuning": {"declared": False, "text": "not declared: the verdict is about these recipes, not about tuned methods"},
-        "refusals": [f"{n}: {r}" for n, v in verdicts.items() if v.verdict == "not comparable" for r in v.reasons],
-        "reproduce": {"command": reproduce, "study": ""},
-        "cost": {"runs": len(points), "found": len(points), "seconds": 0.0},
-    })
+    return _clean(
+        {
+            "schema": SCHEMA,
+            "kind": "comparison",
+            "title": title,
+            "version": __version__,
+            "baseline": baseline,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "task": {
+                "name": title,
+                "metric": shown["metric"],
+                "higher_is_better": shown["higher_is_better"],
+                "split": "test",
+                "test_examples": shown.get("test_examples"),
+                "fingerprint": None,
+            },
+            "arms": {
+                n: {
+                    "about": "",
+                    "recipe": None,
+                    "command": None,
+                    "points": [_row(p) for p in rows[n]],
+                    **_drawn(points, n, baseline, shown),
+                    "seconds_per_step": None,
+                    "verdict": None if n == baseline else verdicts[n].to_dict(),
+                }
+                for n in names
+            },
+            "timing": None,
+            "facts": {"hardware": {}, "software": {}},
+            "tuning": {
+                "declared": False,
+                "text": "not declared: the verdict is about these recipes, not about tuned methods",
+            },
+            "refusals": [f"{n}: {r}" for n, v in verdicts.items() if v.verdict == "not comparable" for r in v.reasons],
+            "reproduce": {"command": reproduce, "study": ""},
+            "cost": {"runs": len(points), "found": len(points), "seconds": 0.0},
+        }
+    )
 
 
 def _arm(
-    study: Study, name: str, arm: Arm, points: Sequence[Mapping[str, Any]], judged: Verdict | None, block: Block | None, shown: Mapping[str, Any]
+    study: Study,
+    name: str,
+    arm: Arm,
+    points: Sequence[Mapping[str, Any]],
+    judged: Verdict | None,
+    block: Block | None,
+    shown: Mapping[str, Any],
 ) -> dict[str, Any]:
     own = [p for p in points if p["arm"] == name]
     timed = block.arms[name].seconds_per_step if block is not None and name in block.arms else None
@@ -103,7 +149,11 @@ def _arm(
 
 
 def _drawn(points: Sequence[Mapping[str, Any]], name: str, baseline: str, shown: Mapping[str, Any]) -> dict[str, Any]:
-    empty: dict[str, Any] = {"cells": [], "curve": {"seconds": [], "quality": [], "low": [], "high": []}, "predicted": None}
+    empty: dict[str, Any] = {
+        "cells": [],
+        "curve": {"seconds": [], "quality": [], "low": [], "high": []},
+        "predicted": None,
+    }
     try:
         curve = mean_curve(points, name, **shown)
         predicted = None
@@ -133,8 +183,12 @@ def _task(study: Study, shown: Mapping[str, Any]) -> dict[str, Any]:
 
     recipe = next((a for a in study.all_arms().values() if isinstance(a, Recipe)), None)
     return {
-        "name": _task_name(study), "metric": shown["metric"], "higher_is_better": shown["higher_is_better"], "split": "test",
-        "test_examples": shown["test_examples"], "fingerprint": None if recipe is None else build_task(recipe).fingerprint,
+        "name": _task_name(study),
+        "metric": shown["metric"],
+        "higher_is_better": shown["higher_is_better"],
+        "split": "test",
+        "test_examples": shown["test_examples"],
+        "fingerprint": None if recipe is None else build_task(recipe).fingerprint,
     }
 
 
@@ -143,9 +197,18 @@ def _timing(block: Block) -> dict[str, Any]:
     for name, arm in block.arms.items():
         low, high = arm.interval()
         arms[name] = {
-            "seconds_per_step": arm.seconds_per_step, "ratio": math.exp(arm.log_ratio), "ratio_low": low, "ratio_high": high,
+            "seconds_per_step": arm.seconds_per_step,
+            "ratio": math.exp(arm.log_ratio),
+            "ratio_low": low,
+            "ratio_high": high,
         }
-    return {"rounds": block.rounds, "clock": block.clock, "seconds": block.seconds, "arms": arms, "notes": list(block.notes)}
+    return {
+        "rounds": block.rounds,
+        "clock": block.clock,
+        "seconds": block.seconds,
+        "arms": arms,
+        "notes": list(block.notes),
+    }
 
 
 def _tuning(study: Study) -> dict[str, Any]:
@@ -183,13 +246,21 @@ def read_result(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a result file; CorruptFile if it is not one, SchemaTooNew if a later version wrote it."""
     file = Path(path)
     if not file.is_file():
-        raise InvalidValue(f"a result is a JSON file written by compare or verdict, got {str(path)!r}, which does not exist; check the path")
+        raise InvalidValue(
+            f"a result is a JSON file written by compare or verdict, got {str(path)!r}, which does not exist; check the path"
+        )
     try:
         result = json.loads(file.read_text(encoding="utf8"))
     except (ValueError, UnicodeDecodeError):
-        raise CorruptFile(f"a result is a JSON file, got {file.name} that does not parse; run the comparison again (finished runs are kept)") from None
+        raise CorruptFile(
+            f"a result is a JSON file, got {file.name} that does not parse; run the comparison again (finished runs are kept)"
+        ) from None
     if not isinstance(result, dict) or result.get("kind") != "comparison":
-        raise CorruptFile(f"a result has kind 'comparison', got {file.name} without it; pass the JSON file beside the report")
+        raise CorruptFile(
+            f"a result has kind 'comparison', got {file.name} without it; pass the JSON file beside the report"
+        )
     if result.get("schema", 0) > SCHEMA:
-        raise SchemaTooNew(f"this version reads results up to schema {SCHEMA}, got {result['schema']} in {file.name}; install a later reinvest")
+        raise SchemaTooNew(
+            f"this version reads results up to schema {SCHEMA}, got {result['schema']} in {file.name}; install a later reinvest"
+        )
     return result

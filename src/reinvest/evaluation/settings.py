@@ -47,13 +47,9 @@ def check_settings(
         raise InvalidValue(f"alpha must lie between 0 and 0.5, received {alpha}: 0.05 gives 95 % intervals.")
     for name, value in (("margin", margin), ("rho", rho)):
         if not (math.isfinite(value) and value > 0.0):
-            raise InvalidValue(
-                f"{name} must be a positive number, received {value}: leave it out for the default."
-            )
+            raise InvalidValue(f"{name} must be a positive number, received {value}: leave it out for the default.")
     if pairs not in (None, "duration"):
-        raise InvalidValue(
-            f'pairs must be None or "duration", received {pairs!r}: leave it out for unpaired seeds.'
-        )
+        raise InvalidValue(f'pairs must be None or "duration", received {pairs!r}: leave it out for unpaired seeds.')
     if test_examples is not None and test_examples < 1:
         raise InvalidValue(
             f"test_examples must be at least 1, received {test_examples}: give the size of the test set."
@@ -100,7 +96,5 @@ def _tuning(arm: str, entry: Any) -> tuple[float, float]:
             f"received {entry!r}: declare the tuning budget."
         ) from error
     if not pair[0] >= 0.0 or pair[1] < 0.0:
-        raise InvalidValue(
-            f"a tuning budget must not be negative, arm {arm!r} declares {entry!r}: declare 0 or more."
-        )
+        raise InvalidValue(f"a tuning budget must not be negative, arm {arm!r} declares {entry!r}: declare 0 or more.")
     return pair

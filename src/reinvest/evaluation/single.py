@@ -102,9 +102,7 @@ def _decide(low: float, high: float, narrow: tuple[float, float], settings: Sett
     return "inconclusive", f"the {level} interval of the speed-up contains 1 and is wider than the margin"
 
 
-def _gain(
-    ends: Array, level_y: float, beyond: float, scale: Scale, settings: Settings
-) -> tuple[float, float, float]:
+def _gain(ends: Array, level_y: float, beyond: float, scale: Scale, settings: Settings) -> tuple[float, float, float]:
     """Gain at the cell's own time; a bound on one side where that time lies outside the baseline's range.
 
     beyond: log seconds by which the cell lies after (> 0) or before (< 0) the range.

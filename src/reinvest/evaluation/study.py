@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -48,18 +49,24 @@ class Study:
         put(self, "durations", tuple(str(d) for d in parsed))
         _check_durations(parsed)
         if not isinstance(self.seeds, int) or isinstance(self.seeds, bool) or self.seeds < MIN_SEEDS:
-            raise InvalidValue(f"a verdict needs at least {MIN_SEEDS} seeds per arm and duration, got {self.seeds!r}; write seeds: 5")
+            raise InvalidValue(
+                f"a verdict needs at least {MIN_SEEDS} seeds per arm and duration, got {self.seeds!r}; write seeds: 5"
+            )
         if not self.arms:
             raise InvalidValue("a study has at least one arm besides the baseline, got none; add one under 'arms'")
         if self.baseline_name in self.arms:
-            raise InvalidValue(f"arms have different names, got {self.baseline_name!r} for the baseline and for an arm; rename the arm")
+            raise InvalidValue(
+                f"arms have different names, got {self.baseline_name!r} for the baseline and for an arm; rename the arm"
+            )
         if self.pairs not in (None, "duration"):
             raise unknown("pairing", self.pairs, ("duration",))
         for name, arm in self.all_arms().items():
             _check_arm(name, arm)
         tasks = {str(a.task) for a in self.all_arms().values() if isinstance(a, Recipe)}
         if len(tasks) > 1:
-            raise InvalidValue(f"arms are compared on one task, got {' and '.join(sorted(tasks))}; make one study per task")
+            raise InvalidValue(
+                f"arms are compared on one task, got {' and '.join(sorted(tasks))}; make one study per task"
+            )
 
     def all_arms(self) -> dict[str, Arm]:
         """The baseline first, then the arms, by name."""
@@ -78,12 +85,16 @@ class Study:
                 raise unknown("study field", name, known)
         for name in ("baseline", "arms", "durations"):
             if name not in values:
-                raise InvalidValue(f"a study has a baseline, arms and durations, got {', '.join(values) or 'nothing'}; add '{name}:'")
+                raise InvalidValue(
+                    f"a study has a baseline, arms and durations, got {', '.join(values) or 'nothing'}; add '{name}:'"
+                )
         rest = {k: v for k, v in values.items() if k not in ("baseline", "arms")}
         rest["about"] = dict(values.get("about") or {})
         base = _arm_from(values["baseline"], None, values["durations"])
         if not isinstance(values["arms"], Mapping):
-            raise InvalidValue(f"arms is a mapping from name to recipe, got {values['arms']!r}; write 'arms:' with one name per line")
+            raise InvalidValue(
+                f"arms is a mapping from name to recipe, got {values['arms']!r}; write 'arms:' with one name per line"
+            )
         arms: dict[str, Arm] = {}
         for name, arm in values["arms"].items():
             if isinstance(arm, Mapping) and "about" in arm:
@@ -103,7 +114,13 @@ class Study:
             else:
                 out.setdefault("about", {})[name] = text
         out["durations"], out["seeds"] = list(self.durations), self.seeds
-        for name, default in (("baseline_name", "baseline"), ("pairs", None), ("tuning", None), ("metric", "accuracy"), ("higher_is_better", True)):
+        for name, default in (
+            ("baseline_name", "baseline"),
+            ("pairs", None),
+            ("tuning", None),
+            ("metric", "accuracy"),
+            ("higher_is_better", True),
+        ):
             value = getattr(self, name)
             if value != default:
                 out[name] = dict(value) if isinstance(value, Mapping) else value
@@ -122,9 +139,13 @@ def load_study(path: str | Path) -> Study:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf8"))
     except yaml.YAMLError as error:
-        raise InvalidValue(f"a study file is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend that line") from None
+        raise InvalidValue(
+            f"a study file is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend that line"
+        ) from None
     if not isinstance(values, Mapping):
-        raise InvalidValue(f"a study file is a mapping with baseline, arms and durations, got {type(values).__name__}; see reinvest compare --help")
+        raise InvalidValue(
+            f"a study file is a mapping with baseline, arms and durations, got {type(values).__name__}; see reinvest compare --help"
+        )
     return Study.from_dict(values)
 
 
@@ -147,17 +168,23 @@ def _load_python(file: Path) -> Study:
 def _check_durations(parsed: Sequence[Duration]) -> None:
     units = {d.unit for d in parsed}
     if "min" in units:
-        raise InvalidValue("a study's durations are epochs or steps, got minutes (they would differ between machines); write '10ep' or '3900st'")
+        raise InvalidValue(
+            "a study's durations are epochs or steps, got minutes (they would differ between machines); write '10ep' or '3900st'"
+        )
     if len(units) > 1 or "" in units:
-        raise InvalidValue(f"a study's durations share one unit, got {', '.join(map(str, parsed))}; write all of them in ep, or all in st")
+        raise InvalidValue(
+            f"a study's durations share one unit, got {', '.join(map(str, parsed))}; write all of them in ep, or all in st"
+        )
     if len({d.amount for d in parsed}) < MIN_DURATIONS:
         raise InvalidValue(
             f"a curve needs at least {MIN_DURATIONS} durations, got {len({d.amount for d in parsed})}; write e.g. [5ep, 10ep, 20ep, 40ep]"
         )
     amounts = sorted(d.amount for d in parsed)
-    for a, b in zip(amounts[:-1], amounts[1:], strict=True):
+    for a, b in itertools.pairwise(amounts):
         if b > MAX_STEP * a:
-            raise InvalidValue(f"neighbouring durations differ by at most a factor {MAX_STEP:g}, got {a:g} and {b:g}; put one between them")
+            raise InvalidValue(
+                f"neighbouring durations differ by at most a factor {MAX_STEP:g}, got {a:g} and {b:g}; put one between them"
+            )
 
 
 def _check_arm(name: str, arm: Any) -> None:
@@ -166,7 +193,9 @@ def _check_arm(name: str, arm: Any) -> None:
     if isinstance(arm, str):
         for hole in ("{duration}", "{seed}"):
             if hole not in arm:
-                raise InvalidValue(f"a command arm says where duration and seed go, got {arm!r} for {name!r}; put {hole} into it")
+                raise InvalidValue(
+                    f"a command arm says where duration and seed go, got {arm!r} for {name!r}; put {hole} into it"
+                )
         return
     raise InvalidValue(f"an arm is a Recipe, a callable or a command, got {arm!r} for {name!r}; pass one of the three")
 
@@ -180,7 +209,9 @@ def _arm_from(value: Any, base: Arm | None, durations: Sequence[str]) -> Arm:
         function: Callable[..., Any] = value
         return function
     if not isinstance(value, Mapping):
-        raise InvalidValue(f"an arm is a mapping of recipe fields, {{command: ...}} or {{callable: ...}}, got {value!r}; see reinvest compare --help")
+        raise InvalidValue(
+            f"an arm is a mapping of recipe fields, {{command: ...}} or {{callable: ...}}, got {value!r}; see reinvest compare --help"
+        )
     if "command" in value:
         return str(value["command"])
     if "callable" in value:

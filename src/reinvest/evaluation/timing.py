@@ -118,7 +118,9 @@ def timing_block(
     if rounds < MIN_ROUNDS:
         raise InvalidValue(f"a timing block has at least {MIN_ROUNDS} rounds, got {rounds}; leave out rounds=")
     if baseline not in recipes:
-        raise InvalidValue(f"the baseline is one of the timed arms, got {baseline!r} and {', '.join(recipes)}; time it too")
+        raise InvalidValue(
+            f"the baseline is one of the timed arms, got {baseline!r} and {', '.join(recipes)}; time it too"
+        )
     begun = time.perf_counter()
     where = torch.device(device)
     with torch.random.fork_rng():
@@ -209,7 +211,9 @@ def _choose_clock(
         gaps = [
             w - c
             for w, c in zip(
-                _log_ratios(samples["wall"], runners, name, baseline), _log_ratios(samples["cpu"], runners, name, baseline), strict=True
+                _log_ratios(samples["wall"], runners, name, baseline),
+                _log_ratios(samples["cpu"], runners, name, baseline),
+                strict=True,
             )
         ]
         middle = statistics.median(gaps)

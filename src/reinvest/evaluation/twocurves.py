@@ -157,13 +157,9 @@ def _decide(
             f"simultaneous {level} interval"
         ]
     if low > 0.0 and not slower:
-        return "better", [
-            f"the {level} interval of the speed-up lies above 1 and no part of the range shows a loss"
-        ]
+        return "better", [f"the {level} interval of the speed-up lies above 1 and no part of the range shows a loss"]
     if high < 0.0 and not faster:
-        return "worse", [
-            f"the {level} interval of the speed-up lies below 1 and no part of the range shows a gain"
-        ]
+        return "worse", [f"the {level} interval of the speed-up lies below 1 and no part of the range shows a gain"]
     edge = math.log(1.0 + settings.margin)
     ends = [evidence.bounds(window, 1.0 - settings.alpha) for window in range(len(WINDOWS))]
     if all(-edge < a and b < edge for a, b in ends):
@@ -194,9 +190,7 @@ def _gain(evidence: Evidence, base: Curves, scale: Scale, settings: Settings) ->
     level = 1.0 - 0.5 * settings.alpha
     half_for = evidence.forward_se[z, 0] * stdtrit(min(evidence.forward_df[z, 0], 1e6), level)
     half_against = evidence.against_se[z, 0] * stdtrit(min(evidence.against_df[z, 0], 1e6), level)
-    c = np.array(
-        [evidence.estimate[z, 0], evidence.forward[z, 0] - half_for, evidence.against[z, 0] + half_against]
-    )
+    c = np.array([evidence.estimate[z, 0], evidence.forward[z, 0] - half_for, evidence.against[z, 0] + half_against])
     middle = evidence.at[POINTS // 2]
     return back_transformed(scale, float(base.value(middle, "envelope")), c)
 
@@ -225,9 +219,7 @@ def _overtraining(arm: Arm, variance: Array) -> list[str]:
     noise = math.sqrt(float(variance[k] / arm.n[k] + variance[peak] / arm.n[peak]))
     size = "within seed noise" if drop < 2.0 * noise else f"{drop / noise:.2g} standard errors"
     lost = abs(float(arm.quality[peak] - arm.quality[k]))
-    return [
-        f"{arm.name}: quality falls by {lost:.3g} from duration {arm.labels[peak]} to {arm.labels[k]} ({size})"
-    ]
+    return [f"{arm.name}: quality falls by {lost:.3g} from duration {arm.labels[peak]} to {arm.labels[k]} ({size})"]
 
 
 def _p_value(evidence: Evidence) -> float:
@@ -242,7 +234,5 @@ def _p_value(evidence: Evidence) -> float:
     ):
         value = sign * float(c[z, 0])
         error = float(se[z, 0])
-        tails.append(
-            float(stdtr(min(float(df[z, 0]), 1e6), -value / error)) if error > 0.0 else float(value <= 0.0)
-        )
+        tails.append(float(stdtr(min(float(df[z, 0]), 1e6), -value / error)) if error > 0.0 else float(value <= 0.0))
     return min(1.0, 2.0 * min(tails))

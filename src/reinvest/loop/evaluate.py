@@ -38,5 +38,7 @@ def evaluate(model: nn.Module, task: Task, split: str = "test", *, batch_size: i
         for module, training in modes:  # one by one: a frozen norm may be in another mode than the rest
             module.training = training
     if count == 0:
-        raise InvalidValue(f"a split is evaluated on its examples, got an empty {split!r} split of {task.name!r}; give the task one")
+        raise InvalidValue(
+            f"a split is evaluated on its examples, got an empty {split!r} split of {task.name!r}; give the task one"
+        )
     return {task.metric: float(scores / count), "loss": float(losses / count)}

@@ -53,7 +53,9 @@ def build_model(recipe: Recipe, task: Task, seed: int) -> nn.Module:
             input_shape=tuple(task.input_shape), classes=task.classes, **_arguments(recipe.model)
         )
     if not isinstance(model, nn.Module):
-        raise InvalidValue(f"a model factory returns a torch.nn.Module, got {type(model).__name__} from {recipe.model['name']!r}")
+        raise InvalidValue(
+            f"a model factory returns a torch.nn.Module, got {type(model).__name__} from {recipe.model['name']!r}"
+        )
     return model
 
 
@@ -128,7 +130,9 @@ class Session:
         self.optimizer = optimizer_class(recipe.optimizer["name"])(self.model.parameters(), **settings)
         self.steps_per_epoch = len(self.task.loader("train", recipe.batch_size, seed=seed))
         if self.steps_per_epoch == 0:
-            raise InvalidValue(f"a batch is at most the training set, got batch size {recipe.batch_size}; choose a smaller one")
+            raise InvalidValue(
+                f"a batch is at most the training set, got batch size {recipe.batch_size}; choose a smaller one"
+            )
         self.total_steps = steps or Duration.parse(recipe.duration).steps(self.steps_per_epoch)
         schedule = functools.partial(names.resolve("schedule", recipe.schedule["name"]), **_arguments(recipe.schedule))
         self.scheduler = Schedule(self.optimizer, schedule, self.total_steps)
@@ -142,8 +146,14 @@ class Session:
         """The chain attached to this session's model and optimizer."""
         loader = self.loader(0, 0)
         with self.methods.attach(
-            self.model, self.optimizer, duration=f"{self.total_steps}st", data=loader, seed=self.seed,
-            criterion=self.task.criterion, scheduler=self.scheduler, scaler=self.scaler,
+            self.model,
+            self.optimizer,
+            duration=f"{self.total_steps}st",
+            data=loader,
+            seed=self.seed,
+            criterion=self.task.criterion,
+            scheduler=self.scheduler,
+            scaler=self.scaler,
         ) as methods:
             yield methods
 

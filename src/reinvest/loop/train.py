@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import resource
 import signal
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -88,9 +86,18 @@ def train(
     if found is not None:
         return found
     title = name or f"{recipe.task['name']} {recipe.model['name']}"
-    with torch.random.fork_rng(), store.record(
-        title, task=recipe.task["name"], config=recipe.to_dict(), seed=seed, parents=parent_ids, records=records, identity=known
-    ) as run:
+    with (
+        torch.random.fork_rng(),
+        store.record(
+            title,
+            task=recipe.task["name"],
+            config=recipe.to_dict(),
+            seed=seed,
+            parents=parent_ids,
+            records=records,
+            identity=known,
+        ) as run,
+    ):
         torch.manual_seed(key(seed, "dropout") >> 1)
         run.note(**facts(where, recipe.precision))
         _Training(recipe, seed, where, run, evaluations, checkpoint_seconds).go(progress)
@@ -104,14 +111,18 @@ def _device(name: str | None) -> torch.device:
     except (RuntimeError, TypeError):
         device = None
     if device is None or (device.type == "cuda" and not cuda):
-        raise InvalidValue(f"a run trains on a device of this machine, got {name!r}; write 'cpu'{' or cuda' if cuda else ''}")
+        raise InvalidValue(
+            f"a run trains on a device of this machine, got {name!r}; write 'cpu'{' or cuda' if cuda else ''}"
+        )
     return device
 
 
 class _Training:
     """One run from its start, or its last checkpoint, to its end."""
 
-    def __init__(self, recipe: Recipe, seed: int, device: torch.device, run: Any, evaluations: int, checkpoint_seconds: float) -> None:
+    def __init__(
+        self, recipe: Recipe, seed: int, device: torch.device, run: Any, evaluations: int, checkpoint_seconds: float
+    ) -> None:
         self.run = run
         self.state = run.load_state()
         steps = self.state["chain"]["total_steps"] if self.state else None
@@ -152,7 +163,7 @@ class _Training:
                         if interrupt.asked:
                             raise KeyboardInterrupt
             self._evaluate("test", context.step, context.epoch)
-        self._keep()
+        self.run.save_weights(session.model.state_dict())
 
     def _evaluate(self, split: str, step: int, epoch: int) -> None:
         with self.session.methods.averaged():
@@ -166,15 +177,6 @@ class _Training:
     def _diverged(self, step: int, epoch: int, loss: float) -> None:
         self.run.note(divergence={"step": step, "epoch": epoch, "loss": str(loss)})
         self.run.finish("diverged")
-
-    def _keep(self) -> None:
-        device = self.session.device
-        if device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(device)
-        else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        self.run.charge(peak_memory=peak)
-        self.run.save_weights(self.session.model.state_dict())
 
 
 def calibrate(recipe: Recipe, seed: int, device: torch.device | str = "cpu", probes: int = 20) -> int:

@@ -27,13 +27,43 @@ OVERLAP_BEYOND = 1 << 20
 
 # Names of the safetensors format; the letters are its own.
 _NAMES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
-    "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
-    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "complex64": "C64",
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "complex64": "C64",
 }
 _STATE_TYPES = frozenset(
-    {"dict", "OrderedDict", "list", "tuple", "set", "int", "float", "bool", "complex", "str", "bytes", "NoneType",
-     "Tensor", "Parameter", "Size", "dtype", "device"}
+    {
+        "dict",
+        "OrderedDict",
+        "list",
+        "tuple",
+        "set",
+        "int",
+        "float",
+        "bool",
+        "complex",
+        "str",
+        "bytes",
+        "NoneType",
+        "Tensor",
+        "Parameter",
+        "Size",
+        "dtype",
+        "device",
+    }
 )
 
 

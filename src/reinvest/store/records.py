@@ -310,5 +310,3 @@ class Accumulator:
             missing = epochs - len(table)
             if missing > 0:
                 self._tables[name] = torch.cat([table, table.new_full((missing, table.shape[1]), fill)])
-
-

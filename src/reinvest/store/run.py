@@ -52,8 +52,10 @@ def read_truth(folder: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf8"))
         schema = data["schema"]
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptFile(f"{path} is not the description of a run ({error}); restore it from a copy, "
-                          "or remove its folder and run 'store rebuild'") from error
+        raise CorruptFile(
+            f"{path} is not the description of a run ({error}); restore it from a copy, "
+            "or remove its folder and run 'store rebuild'"
+        ) from error
     if schema > SCHEMA:
         raise SchemaTooNew(
             f"{path} has schema {schema} and this version of reinvest reads up to {SCHEMA}; "
@@ -119,11 +121,19 @@ def summarise(folder: Path, *, alive: bool | None = None) -> Summary:
         last = last_of(read_curve(folder, whole=ended))
     cost = data.get("cost") or {}
     return Summary(
-        id=data["id"], identity=data["identity"], name=data["name"], task=data["task"], seed=data["seed"],
-        status=status, created=data["created"], ended=data.get("ended"), steps=data.get("steps"),
+        id=data["id"],
+        identity=data["identity"],
+        name=data["name"],
+        task=data["task"],
+        seed=data["seed"],
+        status=status,
+        created=data["created"],
+        ended=data.get("ended"),
+        steps=data.get("steps"),
         seconds=cost.get("seconds", cost.get("wall_seconds")),
         bytes=sum(file["bytes"] for file in (data.get("files") or {}).values()),
-        parents=json.dumps(data["parents"]), last=json.dumps(last),
+        parents=json.dumps(data["parents"]),
+        last=json.dumps(last),
     )
 
 

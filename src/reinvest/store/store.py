@@ -104,8 +104,13 @@ class Store:
             writer.release()
 
     def _plan(
-        self, name: str, task: str, config: Mapping[str, Any] | None, seed: int,
-        parents: Sequence[Run | str], identity: str | None,
+        self,
+        name: str,
+        task: str,
+        config: Mapping[str, Any] | None,
+        seed: int,
+        parents: Sequence[Run | str],
+        identity: str | None,
     ) -> dict[str, Any]:
         for what, value in (("name", name), ("task", task)):
             if not isinstance(value, str) or not value.strip():
@@ -118,8 +123,15 @@ class Store:
         ids = [parent.id if isinstance(parent, Run) else self.get(parent).id for parent in parents]
         identity = identity or os.environ.get(IDENTITY_VARIABLE) or identity_of(name, task, settings, seed, ids)
         base = identity if re.fullmatch(r"[0-9a-f]{16,}", identity) else hashlib.sha256(identity.encode()).hexdigest()
-        return {"id": base[:16], "identity": identity, "name": name, "task": task, "seed": seed, "config": settings,
-                "parents": ids}
+        return {
+            "id": base[:16],
+            "identity": identity,
+            "name": name,
+            "task": task,
+            "seed": seed,
+            "config": settings,
+            "parents": ids,
+        }
 
     def _begin(self, plan: dict[str, Any], records: bool, facts: Mapping[str, Any] | None) -> RunWriter:
         with writing(self.path):
@@ -127,8 +139,12 @@ class Store:
         folder, lock = self._claim(plan)
         try:
             return RunWriter(
-                folder, lock, plan=plan | {"id": folder.name}, records=records,
-                facts=None if facts is None else dict(facts), publish=lambda summary: self._index.put([summary]),
+                folder,
+                lock,
+                plan=plan | {"id": folder.name},
+                records=records,
+                facts=None if facts is None else dict(facts),
+                publish=lambda summary: self._index.put([summary]),
             )
         except BaseException:
             lock.release()
@@ -170,12 +186,16 @@ class Store:
         if len(exact or rows) == 1:
             return self._run((exact or rows)[0])
         if rows:
-            raise InvalidValue(f"a prefix must name one run, got {run!r} for {len(rows)}: "
-                               f"{', '.join(row.id for row in rows[:5])}; write more of it")
+            raise InvalidValue(
+                f"a prefix must name one run, got {run!r} for {len(rows)}: "
+                f"{', '.join(row.id for row in rows[:5])}; write more of it"
+            )
         ids = self._index.ids() if self._exists() else []
         near = difflib.get_close_matches(run, ids, n=5, cutoff=0.4)
-        raise UnknownName(f"no run {run!r} among the {len(ids)} of {self.path}; "
-                          f"{'nearest: ' + ', '.join(near) if near else 'list them with reinvest runs'}")
+        raise UnknownName(
+            f"no run {run!r} among the {len(ids)} of {self.path}; "
+            f"{'nearest: ' + ', '.join(near) if near else 'list them with reinvest runs'}"
+        )
 
     def runs(
         self, task: str | None = None, status: str | None = None, name: str | None = None, *, where: str | None = None

@@ -12,7 +12,12 @@ from ..core.errors import InvalidValue, unknown
 NUMBERS = ("seed", "steps", "seconds", "bytes")
 TEXTS = ("id", "identity", "name", "task", "status", "created")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge,
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
 }
 _TERM = re.compile(r"\s*([A-Za-z_]+)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*", re.DOTALL)
 
@@ -38,8 +43,10 @@ def parse(expression: str) -> Callable[[Any], bool]:
 def _term(text: str) -> tuple[str, Callable[[Any, Any], bool], Any]:
     match = _TERM.fullmatch(text)
     if not match or not match[3]:
-        raise InvalidValue(f"a filter is KEY=VALUE terms joined by 'and' (= != < > <= >=), got {text!r}; "
-                           "write for example 'task=digits and status=interrupted'")
+        raise InvalidValue(
+            f"a filter is KEY=VALUE terms joined by 'and' (= != < > <= >=), got {text!r}; "
+            "write for example 'task=digits and status=interrupted'"
+        )
     key, compare, value = match[1].lower(), _COMPARE[match[2]], match[3]
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         value = value[1:-1]

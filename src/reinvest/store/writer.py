@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -78,8 +77,17 @@ class RunWriter:
             self._data = self._reopen(plan)
         else:
             self._data = {
-                "schema": SCHEMA, **plan, "created": now(), "ended": None, "curve": CURVE, "steps": None,
-                "cost": {}, "training": {}, "facts": self._facts(), "files": {}, "sessions": 1,
+                "schema": SCHEMA,
+                **plan,
+                "created": now(),
+                "ended": None,
+                "curve": CURVE,
+                "steps": None,
+                "cost": {},
+                "training": {},
+                "facts": self._facts(),
+                "files": {},
+                "sessions": 1,
             }
         self._before = float(self._data["cost"].get("wall_seconds", 0.0))
         self._data["status"] = "running"
@@ -157,8 +165,10 @@ class RunWriter:
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
         if not metrics:
-            raise InvalidValue(f"a curve entry has at least one metric, got none for {split!r}; "
-                               f"write log(split={split!r}, accuracy=...)")
+            raise InvalidValue(
+                f"a curve entry has at least one metric, got none for {split!r}; "
+                f"write log(split={split!r}, accuracy=...)"
+            )
         values = {name: number(value, f"metric {name!r}") for name, value in metrics.items()}
         self._diverged |= not all(map(math.isfinite, values.values()))
         given = {"step": step, "epoch": epoch, "seconds": seconds}
@@ -195,8 +205,13 @@ class RunWriter:
         with writing(self.path / CURVE):
             os.fsync(self._curve.fileno())
             size = os.fstat(self._curve.fileno()).st_size
-        whole = {"state": state, "curve_bytes": size, "wall_seconds": self._wall(), "diverged": self._diverged,
-                 "done": self._done}
+        whole = {
+            "state": state,
+            "curve_bytes": size,
+            "wall_seconds": self._wall(),
+            "diverged": self._diverged,
+            "done": self._done,
+        }
         put_state(self.path / STATE, whole)
 
     def load_state(self) -> Any:
@@ -216,8 +231,9 @@ class RunWriter:
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFile(f"{path} is no saved state ({error!r}); delete it to start the run over") from error
         if size > os.fstat(self._curve.fileno()).st_size:
-            raise CorruptFile(f"{self.path / CURVE} is shorter than when {path.name} was saved; "
-                              f"delete {path} to start the run over")
+            raise CorruptFile(
+                f"{self.path / CURVE} is shorter than when {path.name} was saved; delete {path} to start the run over"
+            )
         os.ftruncate(self._curve.fileno(), size)
         self._began = time.monotonic()
         self._stale = False
@@ -309,7 +325,9 @@ class RunWriter:
         self._account()
         self._data |= {
             "status": "diverged" if self._diverged and status == "finished" else status,
-            "ended": now(), "last": last_of(curve), "files": dict(sorted(self._files.items())),
+            "ended": now(),
+            "last": last_of(curve),
+            "files": dict(sorted(self._files.items())),
         }
         self._write_truth()
         self._close()
@@ -339,8 +357,10 @@ class RunWriter:
 
     def _open(self) -> None:
         if self.ended:
-            raise LoopError(f"a run that has ended takes nothing more, and run {self.id!r} has; "
-                            "log, save and note before finish() and inside the with block")
+            raise LoopError(
+                f"a run that has ended takes nothing more, and run {self.id!r} has; "
+                "log, save and note before finish() and inside the with block"
+            )
 
     def _start_over(self) -> None:
         if self._stale:
@@ -354,7 +374,9 @@ class RunWriter:
         return self._before + time.monotonic() - self._began
 
     def _account(self) -> None:
-        found = {"wall_seconds": round(self._wall(), 6), "peak_memory": _peak_memory()}
+        from ..core.hardware import peak_memory
+
+        found = {"wall_seconds": round(self._wall(), 6), "peak_memory": peak_memory()}
         self._data["cost"] = found | self._done["clock"] | self._charged
         self._data["steps"] = self._done["steps"]
 
@@ -368,16 +390,3 @@ class RunWriter:
         self._curve.close()
         if self._records is not None:
             self._records.discard()
-
-
-def _peak_memory() -> int:
-    """Bytes: of the device if CUDA was used, else the largest resident size this process has had (0 if unknown)."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return int(torch.cuda.max_memory_allocated())
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(size if sys.platform == "darwin" else size * 1024)

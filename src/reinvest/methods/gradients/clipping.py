@@ -69,8 +69,7 @@ class GradientClipping(Method):
     def __init__(self, norm: float | None = None, *, value: float | None = None) -> None:
         if norm is not None and value is not None:
             raise InvalidValue(
-                f"gradients are clipped by norm or by value, got norm={norm!r} and value={value!r}; pass one of the "
-                "two"
+                f"gradients are clipped by norm or by value, got norm={norm!r} and value={value!r}; pass one of the two"
             )
         self.value = (
             None
