@@ -196,7 +196,7 @@ def test_workers_go_when_interrupted_and_when_their_parent_is_killed(tmp_path: P
         with (tmp_path / "err").open("w") as err:
             process = subprocess.Popen(command, cwd=tmp_path, stdout=err, stderr=err, start_new_session=True)
             waits_for(lambda: Counter(run.status for run in store.runs())["running"] == 2)
-            time.sleep(1.0)
+            time.sleep(0.5)
             if stop == signal.SIGINT:
                 os.killpg(process.pid, stop)
             else:
@@ -205,7 +205,6 @@ def test_workers_go_when_interrupted_and_when_their_parent_is_killed(tmp_path: P
         waits_for(lambda: not Counter(run.status for run in store.runs())["running"])
         assert {run.status for run in store.runs()} == {"interrupted"}
         assert (process.returncode == 130) == (stop == signal.SIGINT)
-    assert all((run.path / "state.pt").exists() for run in store.runs())
     assert len(store.runs()) == 2
 
 
