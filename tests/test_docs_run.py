@@ -51,8 +51,8 @@ def test_the_own_loop(names: dict[str, Any]) -> None:
 def test_the_closure(names: dict[str, Any]) -> None:
     methods = names["methods"] = ri.Methods(ri.SAM(0.05))
     with methods.attach(names["model"], names["optimizer"], duration="1ep", data=names["loader"], seed=0):
-        for names["x"], names["y"] in methods.batches(names["loader"]):
-            exec(block("def closure"), names)
+        for x, y in methods.batches(names["loader"]):
+            exec(block("def closure"), names | {"x": x, "y": y})
         assert methods.context.step == 3
 
 
@@ -69,7 +69,9 @@ def test_the_library_loop_and_the_comparison(names: dict[str, Any]) -> None:
 def test_points_of_any_trainer(names: dict[str, Any]) -> None:
     rows = [
         {"arm": arm, "duration": d, "seed": f"{arm}{s}", "seconds": d, "quality": 0.5 + d / 100 + s / 1000}
-        for arm in ("plain", "mine") for d in (5, 10, 20, 40) for s in range(3)
+        for arm in ("plain", "mine")
+        for d in (5, 10, 20, 40)
+        for s in range(3)
     ]
     names.update(ri=ri, points=rows)
     assert eval(block('["mine"].speedup').strip(), names) == 1.0
@@ -78,7 +80,9 @@ def test_points_of_any_trainer(names: dict[str, Any]) -> None:
 def test_own_data_and_model(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("mine")
     module.load_my_tensors = lambda: (torch.randint(256, (60, 3, 8, 8), dtype=torch.uint8), torch.arange(60) % 3)  # type: ignore[attr-defined]
-    module.MyNet = lambda shape, classes, width: nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))  # type: ignore[attr-defined]
+    module.MyNet = lambda shape, classes, width: nn.Sequential(
+        nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes)
+    )  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mine", module)
     (Path("mine.py")).write_text(block("def birds"))
     exec(compile(block("def birds"), "mine.py", "exec"), module.__dict__)

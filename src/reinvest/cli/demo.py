@@ -57,7 +57,7 @@ def _run(options: Namespace, out: Output) -> int:
 
 DEMO = Command(
     about=(
-        "Compare three methods with a baseline on handwritten digits (packaged data, nothing is downloaded): a small\n"
+        "Compare three changes with a baseline on handwritten digits (packaged data, nothing is downloaded): a small\n"
         "conv net, 4 durations (3, 6, 12, 24 epochs). Prints a verdict for each arm and the smallest effect the study\n"
         "could have seen, and writes a report. Under 4 minutes on two cores; a second time, every run is found in the\n"
         "store and only the timing of the arms is repeated."

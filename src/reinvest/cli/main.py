@@ -22,7 +22,7 @@ OK, BUG, REFUSED, FINDING, INTERRUPTED, PIPE = 0, 1, 2, 3, 130, 141
 DEBUG = "REINVEST_DEBUG"
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("demo:DEMO", "compare three methods with a baseline on packaged data: runs, verdicts, report"),
+    "demo": ("demo:DEMO", "compare three changes with a baseline on packaged data: runs, verdicts, report"),
     "train": ("train:TRAIN", "train one recipe with one seed"),
     "compare": ("compare:COMPARE", "run a study (arms x durations x seeds) and judge every arm"),
     "verdict": ("verdict:VERDICT", "judge points of any trainer, from a CSV file"),

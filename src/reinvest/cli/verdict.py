@@ -140,7 +140,7 @@ VERDICT = Command(
     examples=(
         "reinvest verdict examples/points.csv --baseline plain",
         "reinvest verdict losses.csv --baseline plain --metric loss --lower-is-better --json",
-        "reinvest verdict points.csv --baseline plain --tuning plain=10 --tuning smooth=10 --out report.html",
+        "reinvest verdict points.csv --baseline plain --tuning plain=10 --tuning sam=10 --out report.html",
     ),
     arguments=_arguments,
     run=_run,
