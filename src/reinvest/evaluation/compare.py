@@ -335,7 +335,7 @@ def estimate(
             continue
         session = Session(replace(arm, duration=study.durations[0]), 0, device, steps=STEPS_PER_PROBE)
         taken: list[float] = []
-        with session.attached() as methods:
+        with _threads(machine), session.attached() as methods:
             while methods.context.step < STEPS_PER_PROBE:
                 for batch in methods.batches(session.loader(*methods.next_batch)):
                     begun = time.perf_counter()
