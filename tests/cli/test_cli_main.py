@@ -60,6 +60,22 @@ def test_the_examples_of_the_help_can_be_parsed(name: str) -> None:
         command.parser(name).parse_args(command.rewrite(words))
 
 
+def test_help_with_json_is_one_object(call: Call) -> None:
+    text = call("runs", "--help").out
+    assert call("runs", "--help", "--json").data == {"help": text.rstrip("\n")}
+    assert call("--help", "--json").data.keys() == {"version", "commands"}
+
+
+@pytest.mark.parametrize("name", ["train", "compare", "demo"])
+def test_an_interruption_promises_no_saved_state(call: Call, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def run(options: Any, out: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, name, ("runs:LIST", "about"))
+    monkeypatch.setattr("reinvest.cli.runs.LIST", Command("about", ("a", "b"), lambda parser: None, run))
+    assert "from its last saved state, or from the start" in call(name).sentence
+
+
 def test_version(call: Call) -> None:
     assert call("--version").out == f"reinvest {__version__}\n"
     assert call("--version", "--json").data == {"version": __version__}

@@ -54,3 +54,15 @@ def test_a_store_that_is_not_there_is_refused(call: Call, action: str) -> None:
 def test_a_file_is_no_store(call: Call, runs: Store) -> None:
     (runs.path.parent / "file").write_text("x")
     assert "got the file" in call("runs", "--store", "file").sentence
+
+
+def test_rebuild_names_the_folders_that_it_left_out(call: Call, runs: Store) -> None:
+    run = runs.runs()[0]
+    run.path.rename(run.path.with_name("renamed"))
+    said = call("store", "rebuild", "--json")
+    assert said.code == 3
+    assert said.data["runs"] == 3
+    (problem,) = said.data["problems"]
+    assert problem["run"] == "renamed"
+    assert run.id in problem["problem"]
+    assert "renamed/run.json cannot be read" in call("store", "rebuild").out

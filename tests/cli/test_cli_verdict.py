@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import subprocess
@@ -137,6 +138,15 @@ def test_a_file_that_holds_no_points_is_refused(call: Call, content: bytes, expe
     said = call("verdict", "points.csv", "--baseline", "plain")
     assert said.code == 2
     assert expected in said.sentence
+
+
+@pytest.mark.parametrize("steps", ["inf", "-inf", "nan", "", "many", "1e400", "1_000"])
+def test_steps_that_are_no_count_are_unknown(call: Call, steps: str) -> None:
+    write([{**p, "steps": steps, "status": "ok"} for p in rows()])
+    said = call("verdict", "points.csv", "--baseline", "plain", "--out", "v.html", "--json")
+    assert said.code == 0
+    points = json.loads(Path("v.json").read_text(encoding="utf8"))["arms"]["smooth"]["points"]
+    assert {(p["steps"], p["status"]) for p in points} == {(1000 if steps == "1_000" else None, "finished")}
 
 
 def test_a_missing_file_and_an_unknown_baseline_are_refused(call: Call) -> None:

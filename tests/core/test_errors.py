@@ -10,7 +10,7 @@ from reinvest.core import errors
 
 def test_everything_raised_on_purpose_has_one_base() -> None:
     found = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, Exception)]
-    assert len(found) == 13 and all(issubclass(e, errors.ReinvestError) for e in found)
+    assert len(found) == 14 and all(issubclass(e, errors.ReinvestError) for e in found)
     assert reinvest.ReinvestError is errors.ReinvestError
 
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import simulated_points as sim
+from scipy.interpolate import PchipInterpolator
 
 from reinvest.core.errors import InvalidValue, UnknownName
 from reinvest.evaluation import mean_curve
@@ -25,8 +26,10 @@ def test_curve_goes_through_the_cell_means_inside_its_band() -> None:
     assert (cell.duration, cell.n, cell.seconds) == ("2", 5, pytest.approx(240.0))
     assert cell.quality == pytest.approx(np.mean(own)) and cell.sd == pytest.approx(np.std(own, ddof=1))
     assert cell.binomial_floor == pytest.approx(math.sqrt(cell.quality * (1 - cell.quality) / 2000))
-    slope = 0.6 * 0.20 * (240 / 60) ** -0.6
-    assert cell.sd_time == pytest.approx(cell.sd / slope, rel=0.25)
+    x = np.log([c.seconds for c in curve.cells])
+    y = -np.log([1 - c.quality for c in curve.cells])
+    slope = float(PchipInterpolator(x, y)(x[2], 1)) * (1 - cell.quality)
+    assert cell.sd_time == pytest.approx(cell.sd / slope, rel=1e-9)
 
 
 def test_band_covers_the_truth() -> None:

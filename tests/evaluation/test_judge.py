@@ -144,12 +144,12 @@ def test_faults_in_the_data_never_raise(rows: list[dict], higher: bool, pairs: s
     options = {"higher_is_better": higher, "metric": "accuracy" if higher else "loss", "test_examples": test}
     v = verdict(rows, "a", pairs=pairs, **options)["b"]
     json.dumps(v.to_dict(), allow_nan=False)
-    assert v.verdict != "not comparable" or v.reasons
+    assert (v.verdict == "not comparable") == bool(v.reasons)
     assert v.low <= v.high and (math.isnan(v.speedup) or v.low <= v.speedup <= v.high)
     for arm in "ab":
         curve = mean_curve(rows, arm, **options)
         json.dumps([curve.to_dict(), [cell.to_dict() for cell in curve.cells]], allow_nan=False)
-    drawn = predict(rows, baseline="a", arm="b", higher_is_better=higher, test_examples=test)
+    drawn = predict(rows, baseline="a", arm="b", **options)
     json.dumps(drawn and drawn.to_dict(), allow_nan=False)
 
 
@@ -224,8 +224,20 @@ def test_loss_is_judged_on_its_logarithm() -> None:
     rows = sim.two_arms(sim.standard, sim.faster(sim.standard, 1.2), np.random.default_rng(1), n=5)
     losses = [{**row, "quality": 1.0 - row["quality"]} for row in rows]
     one = verdict(rows, "a")["b"]
-    two = verdict(losses, "a", metric="loss", higher_is_better=False)["b"]
-    assert_same(one, two)  # 1 - accuracy is a loss: the same scale, and gains are positive when better
+    for metric in ("loss", "val_loss", "Error", "word error rate", "perplexity", "wer"):
+        # 1 - accuracy is a loss: the same scale, and gains are positive when better
+        assert_same(one, verdict(losses, "a", metric=metric)["b"])
+    curves = [mean_curve(losses, "a", metric="loss", **more).quality for more in ({}, {"higher_is_better": False})]
+    np.testing.assert_array_equal(*curves)
+    assert curves[0][0] > curves[0][-1]
+    guesses = [predict(losses, baseline="a", arm="b", metric="loss", **m) for m in ({}, {"higher_is_better": False})]
+    assert guesses[0].to_dict() == guesses[1].to_dict()
+
+
+def test_a_declared_direction_beats_the_name_of_the_metric() -> None:
+    rows = sim.two_arms(sim.standard, sim.faster(sim.standard, 1.2), np.random.default_rng(1), n=5)
+    assert_same(verdict(rows, "a")["b"], verdict(rows, "a", metric="loss", higher_is_better=True)["b"])
+    assert_same(verdict(rows, "a")["b"], verdict(rows, "a", metric="f1")["b"])
 
 
 def test_decomposition_into_steps_and_seconds_per_step() -> None:

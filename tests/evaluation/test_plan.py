@@ -64,6 +64,25 @@ def test_a_command_arm_is_described_by_its_text_and_its_file(tmp_path: Path) -> 
     assert describe(command) != before
 
 
+def test_a_command_that_runs_a_module_is_described_by_the_modules_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "described_pkg"
+    (package / "tool").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "tool" / "__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    for module, file in (("described_pkg.mod", "mod.py"), ("described_pkg.tool", "tool/__main__.py")):
+        command = f"python -m {module} {{duration}} {{seed}}"
+        absent = describe(command)
+        (package / file).write_text("print(1)")
+        before = describe(command)
+        assert describe(command) == before != absent
+        (package / file).write_text("print(2)")
+        assert describe(command) not in (before, absent)
+    assert describe("python -m nowhere.at.all {duration} {seed}").endswith("[]]")
+
+
 @pytest.mark.parametrize("status", ["finished", "diverged"])
 def test_a_finished_or_diverged_run_is_found_and_an_interrupted_one_is_not(tmp_path: Path, status: str) -> None:
     store = ri.Store(tmp_path)

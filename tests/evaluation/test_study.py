@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,18 @@ def values(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"durations": None}, "durations is a list"),
+        ({"durations": "2ep"}, "durations is a list"),
+        ({"durations": [None, "2ep", "4ep", "8ep"]}, "a duration is text"),
+        ({"seeds": None}, "got None"),
+        ({"seeds": "5"}, "got '5'"),
+        ({"about": "hello"}, "about is a mapping"),
+        ({"tuning": "much"}, "tuning must be a mapping"),
+        ({"tuning": {"baseline": "much"}}, "tuning of arm 'baseline'"),
+        ({"metric": None}, "metric must be"),
+        ({"higher_is_better": "yes"}, "higher_is_better must be"),
+        ({"arms": {"same": {}}}, "arms must differ, got the same recipe for 'baseline' and 'same'"),
+        ({"arms": {n: {"command": "x {duration} {seed}"} for n in "ab"}}, "the same command for 'a' and 'b'"),
         ({"durations": ["2ep", "4ep", "8ep"]}, "at least 4 durations, got 3"),
         ({"durations": ["2ep", "4ep", "8ep", "8ep"]}, "at least 4 durations, got 3"),
         ({"durations": ["2ep", "4ep", "8ep", "30ep"]}, "factor 3, got 8 and 30"),
@@ -44,6 +58,50 @@ def test_a_plan_without_a_verdict_is_refused_with_rule_value_and_remedy(changes:
         ri.Study.from_dict(values(**changes))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def arm(duration: str, seed: int, store: Any) -> Any:
+    """A callable arm at the top level of a module."""
+
+
+class Holder:
+    def arm(self, duration: str, seed: int, store: Any) -> Any:
+        """A callable arm that is bound to an object."""
+
+    __call__ = arm
+
+
+def test_callables_that_share_a_name_or_have_none_are_refused() -> None:
+    def closure(duration: str, seed: int, store: Any) -> Any:
+        """Another closure of this file would have the same source."""
+
+    base = ri.Recipe.from_dict({**BASE, "duration": "2ep"})
+    for what in (closure, lambda d, s, t: None, functools.partial(arm), Holder().arm, Holder()):
+        with pytest.raises(InvalidValue, match="put it at the top level of a module") as caught:
+            ri.Study(baseline=base, arms={"mine": what}, durations=DURATIONS)
+        assert "\n" not in str(caught.value)
+    assert ri.Study(baseline=base, arms={"mine": arm}, durations=DURATIONS).arms["mine"] is arm
+    with pytest.raises(InvalidValue, match="same callable"):
+        ri.Study(baseline=arm, arms={"mine": arm}, durations=DURATIONS)
+
+
+def test_tuning_names_the_arms() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'smooth'"):
+        ri.Study.from_dict(values(tuning={"smoth": 3}))
+
+
+def test_a_python_study_that_raises_is_one_sentence_with_its_line(tmp_path: Path) -> None:
+    for text, words in (
+        ("x = 1\n\ny = x / 0\n", "ZeroDivisionError: division by zero at line 3"),
+        ("import json\njson.loads('{')\n", "at line 2"),
+        ("x = 1\ny = (\n", "SyntaxError"),
+    ):
+        file = tmp_path / "raises_study.py"
+        file.write_text(text)
+        with pytest.raises(InvalidValue) as caught:
+            load_study(file)
+        assert words in str(caught.value) and "raises_study.py" in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_unknown_fields_list_the_known_ones() -> None:

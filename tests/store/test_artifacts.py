@@ -168,3 +168,11 @@ def test_a_malicious_state_is_not_executed(tmp_path: Path, form: str) -> None:
     with pytest.raises(CorruptFile, match="nothing in it was executed"):
         get_state(path)
     assert not target.exists()
+
+
+def test_a_malicious_state_cannot_have_torch_advise_to_execute_it(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    torch.save({"state": Bomb(tmp_path / "executed")}, path)
+    with pytest.raises(CorruptFile, match=r"nothing in it was executed \(\w+\)") as raised:
+        get_state(path)
+    assert "weights_only" not in str(raised.value)

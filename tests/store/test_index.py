@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -58,7 +59,7 @@ def test_a_newer_schema_is_refused_with_the_remedy(store: Store, finished: Calla
     path = store.path / "index.sqlite"
     _pragma(path, f"PRAGMA user_version={VERSION + 1}")
     for act in (store.runs, store.rebuild, lambda: store.get(run.id)):
-        with pytest.raises(SchemaTooNew, match=r"upgrade reinvest, or delete that file"):
+        with pytest.raises(SchemaTooNew, match=r"install the later version, or .* another store, or delete that file"):
             act()
     path.unlink()
     assert [r.id for r in store.runs()] == [run.id]
@@ -97,3 +98,16 @@ def test_rebuild_gives_the_rows_that_were_there(store: Store, finished: Callable
     before = store._index.rows()
     assert store.rebuild() == 3
     assert store._index.rows() == before
+
+
+def test_run_folders_of_a_later_version_are_named_beside_both_remedies(
+    store: Store, finished: Callable[..., Run]
+) -> None:
+    run = finished()
+    truth = run.path / "run.json"
+    truth.write_text(json.dumps(json.loads(truth.read_text()) | {"schema": 99}))
+    store.close()
+    _pragma(store.path / "index.sqlite", f"PRAGMA user_version={VERSION + 1}")
+    with pytest.raises(SchemaTooNew, match="install the later version, or point this version at another") as raised:
+        store.runs()
+    assert run.id in str(raised.value) and "delete that file" not in str(raised.value)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
-from reinvest.core.errors import UnknownName
+from reinvest.core.errors import CorruptFile, StoreError, UnknownName
 from reinvest.store import Run, RunWriter, Store
 
 Record = Callable[..., AbstractContextManager[RunWriter]]
@@ -103,3 +106,54 @@ def test_tree_shows_each_run_below_its_parents(store: Store, finished: Callable[
     assert [(depth, run.name) for depth, run in store.tree()] == [
         (0, "a"), (1, "b"), (2, "c"), (2, "d"), (0, "other"), (1, "c"),
     ]  # fmt: skip
+
+
+def _victim(store: Store) -> Path:
+    folder = store.path.parent / "victim"
+    folder.mkdir()
+    (folder / "precious").write_text("x")
+    return folder
+
+
+@pytest.mark.parametrize("given", ["../../victim", "..", ".", "/", "", None, 3, ["a"]])
+def test_a_folder_cannot_speak_for_another_one(store: Store, interrupted: Callable[..., Run], given: object) -> None:
+    run, victim = interrupted(), _victim(store)
+    truth = run.path / "run.json"
+    truth.write_text(json.dumps(json.loads(truth.read_text()) | {"id": given}))
+    assert store.rebuild() == 0 and store.runs() == []
+    (problem,) = store.verify()
+    assert (problem.run, problem.file) == (run.id, "run.json") and "must describe the run of its folder" in str(problem)
+    assert store.unreadable() == [problem]
+    with pytest.raises(CorruptFile, match="must describe the run of its folder"):
+        Run(run.path)
+    assert store.gc(delete=True).runs == []
+    assert (victim / "precious").exists() and run.path.is_dir()
+
+
+def test_what_the_index_lists_outside_the_store_is_not_removed(store: Store, interrupted: Callable[..., Run]) -> None:
+    interrupted()
+    victim = _victim(store)
+    row = store._index.rows()[0]
+    for bad in ("../../victim", str(victim), "..", "link"):
+        (store.path / "runs" / "link").unlink(missing_ok=True)
+        (store.path / "runs" / "link").symlink_to(victim)
+        store._index.put([row._replace(id=bad, status="failed")])
+        with pytest.raises(StoreError, match="only folders directly in"):
+            store.gc(delete=True, where="status=failed")
+        store._index.remove(bad)
+        assert [p.name for p in victim.iterdir()] == ["precious"]
+    store.gc(delete=True)
+    assert [p.name for p in victim.iterdir()] == ["precious"] and store.path.is_dir()
+
+
+def test_damaged_descriptions_do_not_stop_rebuild_verify_and_gc(
+    store: Store, finished: Callable[..., Run], interrupted: Callable[..., Run]
+) -> None:
+    good, bad, half = finished("good"), interrupted("bad"), interrupted("half")
+    (bad.path / "run.json").write_text(json.dumps({"schema": 1, "id": bad.id}))
+    copied = good.path.with_name("copied")
+    shutil.copytree(good.path, copied)
+    assert "cannot be read" in store.gc().kept[bad.id]
+    assert [run.id for run in store.gc(delete=True).runs] == [half.id]
+    assert store.rebuild() == 1
+    assert {p.run for p in store.verify()} == {bad.id, "copied"}

@@ -83,7 +83,8 @@ def _call(words: list[str], out: Output) -> int:
     command: Command = getattr(import_module(f".{module}", __package__), attribute)
     parser = command.parser(name)
     if "-h" in rest or "--help" in rest:
-        print(parser.format_help(), end="")
+        text = parser.format_help().rstrip("\n")
+        out.give({"help": text}, lambda: text)
         return OK
     return command.run(parser.parse_args(command.rewrite(rest)), out)
 
@@ -159,10 +160,13 @@ def _fail(error: BaseException, out: Output, code: int) -> int:
 
 def _interrupted(words: list[str], out: Output) -> int:
     name = words[0] if words else ""
+    study = (
+        "finished runs are kept, and the same command continues the others from their last saved state, or the start"
+    )
     kept = {
-        "demo": "finished runs are kept, those under way saved where they were, and the same command continues",
-        "compare": "finished runs are kept, those under way saved where they were, and the same command continues",
-        "train": "the run is saved where it was, and the same command continues it",
+        "demo": study,
+        "compare": study,
+        "train": "the same command continues from its last saved state, or from the start",
     }.get(name, "nothing was left half done")
     text = f"interrupted: {kept}"
     print(f"reinvest: {text}", file=sys.stderr)

@@ -48,14 +48,18 @@ VERIFY = Command(
 def _rebuild(options: Namespace, out: Output) -> int:
     store = _open(options.store)
     count = store.rebuild()
-    out.give(
-        {"store": str(store.path), "runs": count}, lambda: f"the index of {store.path} holds {plural(count, 'run')}"
-    )
-    return 0
+    left_out = store.unreadable()
+    data = {"store": str(store.path), "runs": count, "problems": [p._asdict() for p in left_out]}
+    said = f"the index of {store.path} holds {plural(count, 'run')}"
+    out.give(data, lambda: "\n".join([*map(str, left_out), said]))
+    return 3 if left_out else 0
 
 
 REBUILD = Command(
-    about="Make the index anew from the run folders, which are the truth: after damage, or when folders were copied.",
+    about=(
+        "Make the index anew from the run folders, which are the truth: after damage, or when folders were copied.\n"
+        "Exit code 3 if a folder could not be read and was left out."
+    ),
     examples=("reinvest store rebuild", "reinvest store rebuild --store /data/runs"),
     arguments=store_option,
     run=_rebuild,

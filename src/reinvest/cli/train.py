@@ -75,7 +75,7 @@ def spread(words: Sequence[str]) -> list[str]:
 
 def method_specs(words: Sequence[str]) -> list[dict[str, Any]]:
     """["LabelSmoothing", "SAM.rho=0.1", "SAM.interval=2"] as specs of two methods."""
-    import yaml
+    from ..core.yaml_numbers import load
 
     found: dict[str, dict[str, Any]] = {}
     for word in words:
@@ -89,16 +89,18 @@ def method_specs(words: Sequence[str]) -> list[dict[str, Any]]:
                 )
         spec = found.setdefault(name, {"name": name})
         if argument:
-            spec[argument] = yaml.safe_load(value)
+            spec[argument] = load(value)
     return list(found.values())
 
 
 def _from_file(path: str) -> dict[str, Any]:
     import yaml
 
+    from ..core.yaml_numbers import load
+
     file = Path(path)
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf8"))
+        values = load(file.read_text(encoding="utf8"))
     except FileNotFoundError:
         raise InvalidValue(
             f"a recipe is a YAML file, got {path!r}, which does not exist; check the path, or give --task and --model"

@@ -96,7 +96,7 @@ def _run(options: Namespace, out: Output) -> int:
             f"a verdict needs an arm besides the baseline, got only {options.baseline!r} in {options.points}; "
             "add its points"
         )
-    typed = [_typed(point) for point in points]
+    typed = _typed(points)
     name = Path(options.points).name
     command = f"reinvest verdict {shlex.quote(options.points)} --baseline {shlex.quote(options.baseline)}"
     result = points_result(typed, options.baseline, judged, shown=shown, title=name, reproduce=command)
@@ -114,17 +114,21 @@ def _run(options: Namespace, out: Output) -> int:
     return exit_code([v.verdict for v in judged.values()])
 
 
-def _typed(point: dict[str, str]) -> dict[str, Any]:
-    """The row with numbers as numbers (None where they are none), as the report draws them."""
-    row: dict[str, Any] = {**point, "arm": (point.get("arm") or "").strip()}
-    for key in ("seconds", "quality", "steps"):
-        try:
-            row[key] = float(point.get(key) or "nan")
-        except ValueError:
-            row[key] = float("nan")
-    row["steps"] = int(row["steps"]) if row["steps"] == row["steps"] else None
-    row["status"] = point.get("status") or "finished"
-    return row
+def _typed(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """The rows with numbers as numbers, as the verdict reads them and the report draws them."""
+    from ..evaluation.points import read_points
+
+    return [
+        {
+            **row,
+            "arm": point.arm,
+            "seconds": point.seconds,
+            "quality": point.quality,
+            "steps": None if point.steps is None else int(point.steps),
+            "status": point.status,
+        }
+        for row, point in zip(rows, read_points(rows), strict=True)
+    ]
 
 
 VERDICT = Command(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .batch import Batch, find_ids
+from .batch import IDS_REMEDY, Batch, find_ids
 from .clock import StepClock
 from .criterion import IGNORE, check_losses, cross_entropy, per_example, valid_counts
 from .duration import Duration
-from .errors import Conflict, InvalidValue, LoopError
+from .errors import Conflict, InvalidValue, LoopError, MissingIds
 from .method import Context, Method
 from .protocols import current_recorder
 
@@ -70,7 +70,7 @@ class Attachment:
         self.chain, self.scheduler, self.scaler, self.criterion = chain, scheduler, scaler, criterion
         self.duration = Duration.parse(duration)
         total, steps_per_epoch = _steps(self.duration, data)
-        indexed, self.examples = find_ids(data)
+        self.indexed, self.examples = find_ids(data)
         self.compiled = is_compiled(model)
         rank, size = ranks()
         self.nodes, node_count = _nodes(chain.virtual_nodes, rank, size)
@@ -87,7 +87,7 @@ class Attachment:
         )
         self.clock = StepClock(cuda=self.context.device.type == "cuda")
         self.recorder = current_recorder.get()
-        self.observing = self.recorder is not None and indexed and self.recorder.observing
+        self.observing = self.recorder is not None and self.indexed and self.recorder.observing
         self.calls = {"batches": 0, "loss": 0, "step": 0, "averaged": 0}
         gradients = chain._by_phase["gradients"]
         self.twice = tuple(m for m in gradients if m.needs_closure)
@@ -126,6 +126,8 @@ class Attachment:
                 raise Conflict(
                     f"{method.name} replaces modules and needs a model that is not compiled yet, got a compiled one; attach first, compile inside"
                 )
+            if method.needs_ids and not self.indexed:
+                raise MissingIds(f"{method.name} needs example ids and the loader yields none; {IDS_REMEDY}")
             method.start(self.context)
             self.ending.callback(method.finish, self.context)
         if self.recorder is not None:
@@ -140,8 +142,13 @@ class Attachment:
                     "examples": self.examples,
                     "methods": [m.spec() for m in self.chain.members],
                     "seed": context.seed,
+                    "where": self.where,
                 }
             )
+
+    def where(self) -> dict[str, Any]:
+        """Where training stands: steps done, epoch, training seconds so far."""
+        return {"step": self.context.step, "epoch": self.context.epoch, "seconds": self.clock.read()["seconds"]}
 
     def finish(self) -> None:
         """Finish the methods in reverse order, all of them, then the record."""

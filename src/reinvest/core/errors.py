@@ -12,6 +12,7 @@ ReinvestError
    |- CorruptFile        bytes on disk are not what was written
    |- SchemaTooNew       an index written by a later version
    |- RunBusy            another process holds the run
+   |- AlreadyFinished    what was to be recorded once is there; `.run` is it
    `- StoreUnwritable    read-only or full disk
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class ReinvestError(Exception):
@@ -67,6 +69,14 @@ class SchemaTooNew(StoreError):
 
 class RunBusy(StoreError):
     """Another process is writing this run."""
+
+
+class AlreadyFinished(StoreError):
+    """A run that was to be recorded once has been recorded, by another process perhaps: `run` (a store's Run)."""
+
+    def __init__(self, message: str, run: Any = None):
+        super().__init__(message)
+        self.run = run
 
 
 class StoreUnwritable(StoreError):

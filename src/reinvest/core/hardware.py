@@ -68,6 +68,9 @@ def comparable(a: dict[str, Any], b: dict[str, Any]) -> tuple[bool, str]:
 
     Device model and count, threads, precision and the minor version of torch must agree; everything else is shown.
     """
+    for facts_of in (a, b):
+        if facts_of.get("mixed"):
+            return False, f"a comparison needs runs made on one machine, got one {facts_of['mixed']}; train it again"
     one, two = a.get("hardware", {}), b.get("hardware", {})
     for name in MUST_AGREE:
         if one.get(name) != two.get(name):

@@ -5,6 +5,7 @@ The catalogues belong to layers above this one, so this module never names them:
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from typing import Any
 
@@ -12,6 +13,25 @@ from .errors import InvalidValue, UnknownName, unknown
 
 catalogues: dict[str, str] = {}
 """kind -> "module:attribute" of a dict from built-in name to object, or to a "module:attribute" string."""
+
+
+_sources: dict[str, tuple[Any, str]] = {}
+"""module name -> (its spec, hash of its file when it was first seen); a reload brings another spec."""
+
+
+def remember_source(module: Any) -> str:
+    """16 hex digits over a module's file, taken when it is first seen: what runs is what was imported then."""
+    spec, name = module.__spec__, module.__name__
+    known = _sources.get(name)
+    if known is None or known[0] is not spec:
+        known = _sources[name] = (spec, file_hash(module.__file__))
+    return known[1]
+
+
+def file_hash(path: str) -> str:
+    """16 hex digits over a file's bytes."""
+    with open(path, "rb") as opened:
+        return hashlib.sha256(opened.read()).hexdigest()[:16]
 
 
 def load(reference: str) -> Any:
@@ -36,6 +56,8 @@ def load(reference: str) -> Any:
         raise UnknownName(
             f"no module {error.name!r} for the factory {reference!r}; check the spelling, or run from the folder that holds it"
         ) from error
+    if module_name.partition(".")[0] != __name__.partition(".")[0] and getattr(module, "__file__", None):
+        remember_source(module)
     if not hasattr(module, attribute):
         public = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
         raise unknown(f"name in module {module_name!r}", attribute, public)

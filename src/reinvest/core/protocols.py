@@ -55,7 +55,10 @@ class Recorder(Protocol):
         ...
 
     def begin(self, about: dict[str, Any]) -> None:
-        """Training starts: duration, total_steps, steps_per_epoch, epochs, examples, methods, seed (plain values)."""
+        """Training starts: duration, total_steps, steps_per_epoch, epochs, examples, methods, seed (plain values).
+
+        about["where"] is a callable: {"step", "epoch", "seconds"} of the training at the moment of the call.
+        """
         ...
 
     def observe(

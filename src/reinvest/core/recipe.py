@@ -163,8 +163,14 @@ def source_hash(made: Any) -> str:
         file = None
     if file is None:
         raise InvalidValue(f"a factory is defined in a Python file, got {made!r}; put it into a module of its own")
-    with open(file, "rb") as opened:
-        return hashlib.sha256(opened.read()).hexdigest()[:16]
+    now = names.file_hash(file)
+    module = inspect.getmodule(made)
+    if module is not None and getattr(module, "__file__", None) == file and names.remember_source(module) != now:
+        raise InvalidValue(
+            f"a run's identity covers the code that runs, got {file!r}, which has changed since it was imported; "
+            "start a new process"
+        )
+    return now
 
 
 def _arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +261,24 @@ def _optimizer(value: Any) -> dict[str, Any]:
     made = optimizer_class(str(value["name"]))
     spec = {"name": str(value["name"]).lower(), **_plain(_arguments(value), "optimizer")}
     _check_arguments("optimizer", spec, made)
+    _try_optimizer(made, spec)
     return spec
+
+
+def _try_optimizer(made: Any, spec: Mapping[str, Any]) -> None:
+    """One step on one number tells what a constructor's signature cannot: ranges, closures, sparse gradients."""
+    import torch
+
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    weight.grad = torch.ones(2, 2)
+    try:
+        made([weight], **_arguments(spec)).step()
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidValue(
+            f"an optimizer takes one step on dense gradients without a closure, got {dict(spec)}, which cannot ({reason}); "
+            "change its settings or take another one"
+        ) from None
 
 
 def optimizer_class(name: str) -> Any:

@@ -5,11 +5,9 @@ Quality against steps comes from runs, stored or new; seconds per step come from
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +17,17 @@ from ..core.errors import InvalidValue, unknown
 from ..core.hardware import comparable
 from ..core.names import resolve
 from ..core.recipe import Recipe
-from .execute import Machine, Stopped, execute, stop_workers
-from .judge import verdict
+from .estimate import estimate
+from .execute import Machine, Stopped, execute, machine_for, stop_workers, threads_of
+from .judge import holm, verdict
 from .outcome import Verdict
 from .plan import Job, found, plan
 from .result import build_result, write_result
+from .settings import direction
 from .study import MIN_SEEDS, Arm, Study
 from .timing import Block, run_seconds, strata_of, timing_block
 
-STEPS_PER_PROBE = 12
+__all__ = ["Listener", "Verdicts", "compare", "estimate", "judge", "run_study"]
 
 
 class Verdicts(Mapping[str, Verdict]):
@@ -85,8 +85,8 @@ def compare(
 
     baseline, arms: recipes, callables (duration, seed, store) -> Run, or commands with {duration} and {seed}.
     durations: at least 4, such as ["5ep", "10ep", "20ep", "40ep"]; seeds: runs per arm and duration, at least 3.
-    workers: processes that train at the same time (default: one per core on a CPU, one on a GPU); threads: of torch in
-    each (default on a CPU: 1); rounds: of the timing block; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
+    workers: processes that train at the same time (default: one per core on a CPU, one on a GPU; always one if any arm
+    is not a recipe, whose seconds are those of its runs); threads: of torch in each (default on a CPU: 1); rounds: of the timing block; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
     tuning, metric, higher_is_better, about (see Study).
 
     Runs that the store holds are not repeated. Raises InvalidValue for a plan that cannot end in a verdict.
@@ -118,7 +118,7 @@ def run_study(
 ) -> Verdicts:
     """`compare` for a study that is already put together (from a file, say); reproduce: the command to print."""
     listener = listener or Listener()
-    machine = _machine(workers, threads, device)
+    machine = machine_for(study, workers, threads, device)
     begun = time.perf_counter()
     _check_metric(study)
     jobs = plan(study)
@@ -126,7 +126,7 @@ def run_study(
     listener.planned(jobs, todo)
     flags: list[str] = []
     try:
-        with _threads(machine):
+        with threads_of(machine):
             execute(
                 todo, store, machine, max_seconds=None if max_hours is None else max_hours * 3600, on_done=listener.done
             )
@@ -165,39 +165,13 @@ def _check_metric(study: Study) -> None:
                 raise unknown(f"metric of task {arm.task['name']!r}", study.metric, logged)
 
 
-def _machine(workers: int | None, threads: int | None, device: str) -> Machine:
-    import torch
-
-    cores = os.cpu_count() or 1
-    count = (cores if device == "cpu" else 1) if workers is None else workers
-    if count < 1:
-        raise InvalidValue(f"workers is 1 or more, got {workers}; leave it out for one per core")
-    if threads is not None and threads < 1:
-        raise InvalidValue(f"threads is 1 or more, got {threads}; leave it out for one per worker")
-    # One thread each, however many workers: runs of an earlier call with other workers must stay comparable.
-    return Machine(count, threads or (1 if device == "cpu" else torch.get_num_threads()), device)
-
-
-@contextlib.contextmanager
-def _threads(machine: Machine) -> Iterator[None]:
-    """This process computes with as many threads as the workers do, so that all facts agree."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(machine.threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _time(study: Study, machine: Machine, rounds: int, listener: Listener) -> Block | None:
     """The paired timing block over all arms that are recipes, at the middle duration; None if the baseline is not one."""
     recipes = {n: a for n, a in study.all_arms().items() if isinstance(a, Recipe)}
     if study.baseline_name not in recipes or len(recipes) < 2:
         return None
     middle = study.durations[len(study.durations) // 2]
-    with _threads(machine):
+    with threads_of(machine):
         return timing_block(
             {n: replace(r, duration=middle) for n, r in recipes.items()},
             study.baseline_name,
@@ -219,38 +193,34 @@ def judge(
     """Verdicts and the result of a study whose runs are there (values of `runs`; None: missing)."""
     prices = _prices(study, block)
     points = [_point(study, job, run, prices) for job, run in runs.items() if run is not None]
-    unlike = _unlike(study, runs)
-    timing = None
-    if block is not None:
-        timing = {
-            n: {"log_ratio_variance": a.log_ratio_variance, "df": a.df}
-            for n, a in block.arms.items()
-            if n != study.baseline_name
-        }
+    own = [_point(study, job, run, {}) for job, run in runs.items() if run is not None]
     shown: dict[str, Any] = {
         "metric": study.metric,
-        "higher_is_better": study.higher_is_better,
+        "higher_is_better": _direction(study),
         "test_examples": _test_examples(study),
     }
-    judged = verdict(
-        points,
-        baseline=study.baseline_name,
-        arms=list(study.arms),
-        pairs=study.pairs,
-        timing=timing,
-        tuning=study.tuning,
-        **shown,
-    )
-    extra = tuple(flags) + (
-        ()
-        if block is not None
-        else ("timing not checked: an arm is not a recipe, so seconds are as the runs report them",)
-    )
-    for name, reason in unlike.items():
+    # One clock for each pair: the block's if it timed both arms, else that of the runs themselves for both.
+    timed = [n for n in study.arms if block is not None and n in block.arms]
+    declared: dict[str, Any] = {"pairs": study.pairs, "tuning": study.tuning, **shown}
+    judged: dict[str, Verdict] = {}
+    if block is not None and timed:
+        timing = {n: {"log_ratio_variance": block.arms[n].log_ratio_variance, "df": block.arms[n].df} for n in timed}
+        judged |= verdict(points, study.baseline_name, arms=timed, timing=timing, **declared)
+    judged |= verdict(own, study.baseline_name, arms=[n for n in study.arms if n not in timed], **declared)
+    judged = holm({n: judged[n] for n in study.arms})
+    for name, reason in _unlike(study, runs).items():
         judged[name] = Verdict(name, study.baseline_name, "not comparable", reasons=(reason,))
-    judged = {name: replace(v, flags=(*v.flags, *extra)) for name, v in judged.items()}
+    judged = {name: replace(v, flags=(*v.flags, *flags)) for name, v in judged.items()}
     result = build_result(
-        study, points, judged, block, list(runs.values()), shown=shown, cost=dict(cost or {}), reproduce=reproduce
+        study,
+        points,
+        judged,
+        block,
+        list(runs.values()),
+        shown=shown,
+        cost=dict(cost or {}),
+        reproduce=reproduce,
+        own_clock=own,
     )
     return Verdicts(judged, result)
 
@@ -306,55 +276,20 @@ def _unlike(study: Study, runs: Mapping[Job, Any]) -> dict[str, str]:
     return found_reasons
 
 
+def _direction(study: Study) -> bool:
+    """Whether higher is better: as declared, by the metric's name, or as the task says of its own metric."""
+    from ..loop.session import build_task
+
+    by_name = direction(study.metric, study.higher_is_better)
+    recipe = next((a for a in study.all_arms().values() if isinstance(a, Recipe)), None)
+    if study.higher_is_better is not None or not by_name or recipe is None:
+        return by_name
+    task = build_task(recipe)
+    return bool(task.higher_is_better) if study.metric == task.metric else by_name
+
+
 def _test_examples(study: Study) -> int | None:
     from ..loop.session import build_task
 
     recipe = next((a for a in study.all_arms().values() if isinstance(a, Recipe)), None)
     return None if recipe is None else int(build_task(recipe).test_examples)
-
-
-def estimate(
-    study: Study, store: Any, *, workers: int | None = None, threads: int | None = None, device: str = "cpu"
-) -> dict[str, Any]:
-    """What a study would cost, before it runs: {"runs", "found", "hours", "disk_bytes", "arms": {arm: seconds per step}}.
-
-    A dozen trial steps of every recipe arm price its steps; hours count the missing runs on `workers` processes.
-    Arms that are commands or callables are counted as runs, not in hours.
-    """
-    import statistics
-
-    from ..loop.session import Session
-
-    machine = _machine(workers, threads, device)
-    jobs = plan(study)
-    todo = [job for job in jobs if found(job, store) is None]
-    per_step: dict[str, float] = {}
-    seconds = disk = 0.0
-    for name, arm in study.all_arms().items():
-        if not isinstance(arm, Recipe):
-            continue
-        session = Session(replace(arm, duration=study.durations[0]), 0, device, steps=STEPS_PER_PROBE)
-        taken: list[float] = []
-        with _threads(machine), session.attached() as methods:
-            while methods.context.step < STEPS_PER_PROBE:
-                for batch in methods.batches(session.loader(*methods.next_batch)):
-                    begun = time.perf_counter()
-                    session.step(batch)
-                    taken.append(time.perf_counter() - begun)
-        per_step[name] = statistics.median(taken)
-        size = sum(t.numel() * t.element_size() for t in session.model.state_dict().values())
-        rows = int(getattr(session.loader(0, 0), "examples", 0))
-        for job in todo:
-            if job.arm == name:
-                steps = Session(job.what, 0, device).total_steps if isinstance(job.what, Recipe) else 0
-                seconds += steps * per_step[name]
-                disk += size + rows * (session.task.classes + 8 * -(-steps // session.steps_per_epoch))
-    return {
-        "runs": len(jobs),
-        "found": len(jobs) - len(todo),
-        "hours": seconds / machine.workers / 3600,
-        "disk_bytes": int(disk),
-        "workers": machine.workers,
-        "threads": machine.threads,
-        "seconds_per_step": per_step,
-    }

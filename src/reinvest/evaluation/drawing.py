@@ -19,6 +19,7 @@ from .curves import Array, arm_curves
 from .dependence import spread_of
 from .outcome import plain
 from .points import HUGE, Point, arm_names, by_duration, read_points
+from .settings import direction
 
 NOWHERE = np.zeros(0)
 FLAT = 0.02
@@ -68,14 +69,14 @@ def mean_curve(
     arm: str,
     *,
     metric: str = "accuracy",
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = None,
     level: float = 0.95,
     size: int = 101,
     test_examples: int | None = None,
 ) -> MeanCurve:
     """Mean curve of one arm with a pointwise band, on `size` equal steps of log time inside its measured range.
 
-    points: as for `verdict`; level: of the band, in (0, 1); size >= 2; test_examples: size of the test set.
+    points: as for `verdict`; higher_is_better: left out, by the metric's name; level: of the band, in (0, 1); size >= 2; test_examples: size of the test set.
     The band ignores the other arms and holds at each time alone, not for the whole curve at once.
 
     Raises InvalidValue for unreadable points or settings, UnknownName for an unknown arm.
@@ -84,7 +85,9 @@ def mean_curve(
         raise InvalidValue(
             f"level must lie in (0, 1) and size be at least 2, received {level} and {size}: use 0.95 and 101."
         )
-    built, variances, scale = drawable_arm(points, arm, higher_is_better=higher_is_better, test_examples=test_examples)
+    built, variances, scale = drawable_arm(
+        points, arm, higher_is_better=direction(metric, higher_is_better), test_examples=test_examples
+    )
     if built is None:
         return MeanCurve(str(arm), NOWHERE, NOWHERE, NOWHERE, NOWHERE, ())
     test = test_examples if metric == "accuracy" else None

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.errors import LoopError, ReinvestError, StoreError
+from ..core.errors import InvalidValue, LoopError, ReinvestError, StoreError
 from ..core.protocols import IDENTITY_VARIABLE
 from ..core.recipe import Recipe
+from .links import USABLE, link
 from .plan import Job, found
+from .study import Study
 
 STORE_VARIABLE = "REINVEST_STORE"
 
@@ -31,6 +33,35 @@ class Machine:
     workers: int = 1
     threads: int = 1
     device: str = "cpu"
+
+
+def machine_for(study: Study, workers: int | None, threads: int | None, device: str) -> Machine:
+    """Where the runs of a study execute; one at a time if any arm is not a recipe, as such runs are their own clock."""
+    import torch
+
+    cores = os.cpu_count() or 1
+    count = (cores if device == "cpu" else 1) if workers is None else workers
+    if count < 1:
+        raise InvalidValue(f"workers is 1 or more, got {workers}; leave it out for one per core")
+    if threads is not None and threads < 1:
+        raise InvalidValue(f"threads is 1 or more, got {threads}; leave it out for one per worker")
+    # One thread each, however many workers: runs of an earlier call with other workers must stay comparable.
+    if not all(isinstance(arm, Recipe) for arm in study.all_arms().values()):
+        count = 1
+    return Machine(count, threads or (1 if device == "cpu" else torch.get_num_threads()), device)
+
+
+@contextlib.contextmanager
+def threads_of(machine: Machine) -> Iterator[None]:
+    """This process computes with as many threads as the workers do, so that all facts agree."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(machine.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _prepare(threads: int) -> None:
@@ -83,7 +114,7 @@ def run_one(job: Job, store: Any, machine: Machine) -> Any:
 
         return train(job.what, job.seed, store, device=machine.device, evaluations=1, progress=False)
     if isinstance(job.what, str):
-        return _command(job, store)
+        return _command(job, store, machine)
     before = os.environ.get(IDENTITY_VARIABLE)
     os.environ[IDENTITY_VARIABLE] = job.identity
     try:
@@ -97,15 +128,32 @@ def run_one(job: Job, store: Any, machine: Machine) -> Any:
         raise LoopError(
             f"an arm's callable returns its Run, got {run!r} from {job.arm!r}; return the run of store.record(...) or ri.train(...)"
         )
-    return run
+    return _kept(job, run, store)
 
 
-def _command(job: Job, store: Any) -> Any:
+def _kept(job: Job, run: Any, store: Any) -> Any:
+    """The run, linked to the job if it has an identity of its own, so that a repetition finds it."""
+    known = found(job, store)
+    if known is None or known.id != run.id:
+        link(job.identity, run.id, store)
+    kept = found(job, store)
+    if kept is None or kept.id != run.id:
+        raise LoopError(
+            f"an arm's callable leaves a finished run in the study's store, got run {run.id} of {job.arm!r} with status "
+            f"{run.status!r} that is not in {store.path}; record it with the store that the callable is given"
+        )
+    return kept
+
+
+def _command(job: Job, store: Any, machine: Machine) -> Any:
     text = str(job.what).replace("{duration}", job.duration).replace("{seed}", str(job.seed))
     words = shlex.split(text)
     if words and words[0] in ("python", "python3"):
         words[0] = sys.executable
     environment = {**os.environ, IDENTITY_VARIABLE: job.identity, STORE_VARIABLE: str(store.path)}
+    # Torch reads these when it starts: the command computes with as many threads as recipes do.
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(machine.threads))
+    before = {run.id for run in _ended(store, job.seed)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         tail = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
@@ -113,12 +161,25 @@ def _command(job: Job, store: Any) -> Any:
             f"an arm's command ends with exit code 0, got {done.returncode} from '{text}' ({tail}); run it by hand to see why"
         )
     run = found(job, store)
-    if run is None:
+    if run is not None:
+        return run
+    fresh = [run for run in _ended(store, job.seed) if run.id not in before]
+    if not fresh:
         raise LoopError(
             f"an arm's command leaves a recorded run in the store, got none from '{text}'; "
             f"record it with ri.Store(os.environ['{STORE_VARIABLE}']).record(...)"
         )
-    return run
+    if len(fresh) > 1:
+        raise LoopError(
+            f"an arm's command leaves one run with its seed, got {len(fresh)} from '{text}' "
+            f"({', '.join(r.id for r in fresh)}); give the seed to the run that counts only"
+        )
+    return _kept(job, fresh[0], store)
+
+
+def _ended(store: Any, seed: int) -> list[Any]:
+    """The store's finished and diverged runs with this seed."""
+    return [run for run in store.runs() if run.seed == seed and run.status in USABLE]
 
 
 class Stopped(Exception):

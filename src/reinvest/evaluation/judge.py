@@ -38,7 +38,7 @@ def verdict(
     baseline: str,
     *,
     metric: str = "accuracy",
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = None,
     alpha: float = 0.05,
     margin: float = 0.05,
     rho: float = 0.4,
@@ -52,6 +52,7 @@ def verdict(
 
     points: list of dicts or data frame with the columns arm, duration, seed, seconds (> 0), quality (accuracy as a
     fraction, or a positive loss), optional steps, status, trunk, study, metric, split, device, hardware, kind.
+    higher_is_better: left out, it goes by the metric's name: False for a loss, an error, a perplexity, ...
     baseline: the arm compared with; arms: the arms judged (default: all others); alpha: two-sided error rate;
     margin: equivalence margin in time; rho: ridge of the weights over the range.
     pairs: "duration" if the runs were planned with equal seeds in both arms at each duration, else None.
@@ -79,7 +80,7 @@ def verdict(
             raise unknown("arm", name, known)
     baseline = str(baseline)
     judged = [str(a) for a in arms] if arms is not None else [a for a in known if a != baseline]
-    return _holm({arm: _judge(rows, baseline, arm, settings) for arm in judged}, alpha)
+    return holm({arm: _judge(rows, baseline, arm, settings) for arm in judged}, alpha)
 
 
 def _judge(rows: Sequence[Point], baseline: str, name: str, settings: Settings) -> Verdict:
@@ -159,14 +160,18 @@ def _data_flags(
     return flags
 
 
-def _holm(judged: dict[str, Verdict], alpha: float) -> dict[str, Verdict]:
-    """Flags on single verdicts that would not survive Holm's correction over all arms."""
+HOLM = "would not survive a correction for"
+
+
+def holm(judged: Mapping[str, Verdict], alpha: float = 0.05) -> dict[str, Verdict]:
+    """Flags on single verdicts that would not survive Holm's correction over all arms, in place of earlier ones."""
+    judged = {arm: replace(v, flags=tuple(f for f in v.flags if not f.startswith(HOLM))) for arm, v in judged.items()}
     tested = sorted((v.p_value, arm) for arm, v in judged.items() if v.p_value == v.p_value)
     survives = True
     out = dict(judged)
     for rank, (p, arm) in enumerate(tested):
         survives = survives and p <= alpha / (len(tested) - rank)
         if not survives and judged[arm].verdict in ("better", "worse"):
-            note = f"would not survive a correction for {len(tested)} methods compared at once (Holm)"
+            note = f"{HOLM} {len(tested)} methods compared at once (Holm)"
             out[arm] = replace(judged[arm], flags=(*judged[arm].flags, note))
     return out

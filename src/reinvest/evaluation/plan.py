@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-import re
-import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ..core.recipe import Recipe, source_hash
+from ..core.recipe import Recipe
 from ..core.streams import key
 from ..loop.session import run_identity
+from .describe import describe
+from .links import USABLE, linked
 from .study import Arm, Study
+
+__all__ = ["Job", "describe", "found", "plan", "seed_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,22 +27,6 @@ class Job:
     seed: int
     what: Arm
     identity: str
-
-
-def describe(arm: Arm) -> str:
-    """What an arm is, as text that changes when the arm's code does (durations and seeds left out)."""
-    if isinstance(arm, Recipe):
-        values = json.loads(arm.canonical())
-        values.pop("duration", None)
-        return json.dumps(values, sort_keys=True)
-    if isinstance(arm, str):
-        files = [w for w in shlex.split(re.sub(r"\{(duration|seed)\}", "", arm)) if Path(w).is_file()]
-        hashes = [hashlib.sha256(Path(w).read_bytes()).hexdigest()[:16] for w in files]
-        return json.dumps(["command", arm, hashes])
-    made = inspect.unwrap(arm)
-    return json.dumps(
-        ["callable", getattr(made, "__module__", "?"), getattr(made, "__qualname__", repr(made)), source_hash(made)]
-    )
 
 
 def seed_of(study: Study, name: str, duration: str, replicate: int) -> int:
@@ -76,10 +59,6 @@ def _job(study: Study, name: str, arm: Arm, duration: str, replicate: int) -> Jo
 
 
 def found(job: Job, store: Any) -> Any:
-    """The job's finished (or diverged) run in the store, or None."""
-    return store.find(job.identity, status=("finished", "diverged"))
-
-
-def missing(jobs: Sequence[Job], store: Any) -> list[Job]:
-    """The jobs without a finished (or diverged) run in the store."""
-    return [job for job in jobs if found(job, store) is None]
+    """The job's finished (or diverged) run in the store, or None: the one linked to it, else the one of its identity."""
+    run = linked(job.identity, store)
+    return store.find(job.identity, status=USABLE) if run is None else run

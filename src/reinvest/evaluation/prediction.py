@@ -16,6 +16,7 @@ from ..core.errors import InvalidValue
 from .curves import Array, arm_curves
 from .drawing import drawable_arm
 from .outcome import plain
+from .settings import direction
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,24 @@ def predict(
     baseline: str,
     arm: str,
     duration: str | None = None,
-    higher_is_better: bool = True,
+    metric: str = "accuracy",
+    higher_is_better: bool | None = None,
     size: int = 101,
     test_examples: int | None = None,
 ) -> Prediction | None:
     """Predict the curve of `arm` from one of its cells and the baseline's mean curve.
 
-    duration: label of the cell (default: the arm's shortest, so that the longer ones can contradict it); size >= 2.
+    duration: label of the cell (default: the arm's shortest, so that the longer ones can contradict it); size >= 2;
+    higher_is_better: left out, by the metric's name.
     Returns None if the cell lies outside the baseline's times and qualities or the baseline has fewer than 2 durations.
 
     Raises InvalidValue for unreadable points or an unknown duration, UnknownName for an unknown arm.
     """
     if size < 2:
         raise InvalidValue(f"size must be at least 2, received {size}: use 101.")
-    base, _, scale = drawable_arm(points, baseline, higher_is_better=higher_is_better, test_examples=test_examples)
-    method, _, _ = drawable_arm(points, arm, higher_is_better=higher_is_better, test_examples=test_examples)
+    higher = direction(metric, higher_is_better)
+    base, _, scale = drawable_arm(points, baseline, higher_is_better=higher, test_examples=test_examples)
+    method, _, _ = drawable_arm(points, arm, higher_is_better=higher, test_examples=test_examples)
     if base is None or method is None or not base.has_curve:
         return None
     label = method.labels[0] if duration is None else str(duration)

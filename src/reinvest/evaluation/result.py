@@ -15,6 +15,7 @@ from ..core.recipe import Recipe
 from .drawing import mean_curve
 from .outcome import Verdict
 from .prediction import predict
+from .settings import direction
 
 if TYPE_CHECKING:
     from .study import Arm, Study
@@ -33,15 +34,20 @@ def build_result(
     shown: Mapping[str, Any],
     cost: dict[str, Any],
     reproduce: str,
+    own_clock: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Everything that a report shows, as JSON values (None where nothing is known)."""
+    """Everything that a report shows, as JSON values (None where nothing is known).
+
+    own_clock: the points with the seconds of the runs themselves, for arms that the block did not time.
+    """
     import yaml
 
     from .. import __version__
 
     facts: dict[str, Any] = next((run.facts for run in runs if run is not None), {})
     arms = {
-        name: _arm(study, name, arm, points, verdicts.get(name), block, shown) for name, arm in study.all_arms().items()
+        name: _arm(study, name, arm, (points, own_clock or points), verdicts.get(name), block, shown)
+        for name, arm in study.all_arms().items()
     }
     return _clean(
         {
@@ -96,7 +102,7 @@ def points_result(
             "task": {
                 "name": title,
                 "metric": shown["metric"],
-                "higher_is_better": shown["higher_is_better"],
+                "higher_is_better": direction(shown["metric"], shown.get("higher_is_better")),
                 "split": "test",
                 "test_examples": shown.get("test_examples"),
                 "fingerprint": None,
@@ -130,13 +136,14 @@ def _arm(
     study: Study,
     name: str,
     arm: Arm,
-    points: Sequence[Mapping[str, Any]],
+    clocks: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]],
     judged: Verdict | None,
     block: Block | None,
     shown: Mapping[str, Any],
 ) -> dict[str, Any]:
-    own = [p for p in points if p["arm"] == name]
     timed = block.arms[name].seconds_per_step if block is not None and name in block.arms else None
+    points = clocks[0 if timed is not None else 1]
+    own = [p for p in points if p["arm"] == name]
     return {
         "about": study.about.get(name, ""),
         "recipe": arm.to_dict() if isinstance(arm, Recipe) else None,
@@ -158,8 +165,7 @@ def _drawn(points: Sequence[Mapping[str, Any]], name: str, baseline: str, shown:
         curve = mean_curve(points, name, **shown)
         predicted = None
         if name != baseline:
-            settings = {k: v for k, v in shown.items() if k != "metric"}
-            predicted = predict(points, baseline=baseline, arm=name, **settings)
+            predicted = predict(points, baseline=baseline, arm=name, **shown)
     except InvalidValue:
         return empty  # points that cannot be drawn have been refused already, with the reason
     return {
@@ -259,8 +265,13 @@ def read_result(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CorruptFile(
             f"a result has kind 'comparison', got {file.name} without it; pass the JSON file beside the report"
         )
-    if result.get("schema", 0) > SCHEMA:
+    schema = result.get("schema")
+    if isinstance(schema, bool) or not isinstance(schema, int):
+        raise CorruptFile(
+            f"a result has a whole number as its schema, got {schema!r} in {file.name}; run the comparison again (finished runs are kept)"
+        )
+    if schema > SCHEMA:
         raise SchemaTooNew(
-            f"this version reads results up to schema {SCHEMA}, got {result['schema']} in {file.name}; install a later reinvest"
+            f"this version reads results up to schema {SCHEMA}, got {schema} in {file.name}; install a later reinvest"
         )
     return result

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import InvalidValue
+from ..store.store import SMALLER_IS_BETTER
+
+_LOSSES = SMALLER_IS_BETTER | {"wer", "cer", "ppl", "errors", "error_rate"}
+
+
+def direction(metric: str, higher_is_better: bool | None = None) -> bool:
+    """Whether higher is better: as given, else by the metric's name (False for "loss", "val_loss", "error rate", ...)."""
+    if higher_is_better is not None:
+        return higher_is_better
+    name = re.sub(r"[^a-z0-9]+", "_", str(metric).lower()).strip("_")
+    return name not in _LOSSES and name.split("_")[-1] not in _LOSSES and not name.endswith("_error_rate")
 
 
 @dataclass(frozen=True)
@@ -33,16 +45,26 @@ class Settings:
 def check_settings(
     *,
     metric: str,
-    higher_is_better: bool,
-    alpha: float,
-    margin: float,
-    rho: float,
-    pairs: str | None,
-    timing: Mapping[str, Mapping[str, float]] | None,
-    test_examples: int | None,
-    tuning: Mapping[str, Any] | None,
+    higher_is_better: bool | None = None,
+    alpha: float = 0.05,
+    margin: float = 0.05,
+    rho: float = 0.4,
+    pairs: str | None = None,
+    timing: Mapping[str, Mapping[str, float]] | None = None,
+    test_examples: int | None = None,
+    tuning: Mapping[str, Any] | None = None,
 ) -> Settings:
     """The settings, or InvalidValue that names the rule, the value and the remedy."""
+    if not isinstance(metric, str) or not metric.strip():
+        raise InvalidValue(f"metric must be the name of a metric, received {metric!r}: write for example accuracy.")
+    if higher_is_better not in (None, True, False):
+        raise InvalidValue(
+            f"higher_is_better must be true or false, received {higher_is_better!r}: leave it out to go by the metric."
+        )
+    if tuning is not None and not isinstance(tuning, Mapping):
+        raise InvalidValue(
+            f"tuning must be a mapping from arm to trials, received {tuning!r}: write {{baseline: 10, mine: 10}}."
+        )
     if not 0.0 < alpha < 0.5:
         raise InvalidValue(f"alpha must lie between 0 and 0.5, received {alpha}: 0.05 gives 95 % intervals.")
     for name, value in (("margin", margin), ("rho", rho)):
@@ -56,7 +78,7 @@ def check_settings(
         )
     return Settings(
         metric=metric,
-        higher_is_better=higher_is_better,
+        higher_is_better=direction(metric, higher_is_better),
         alpha=alpha,
         margin=margin,
         rho=rho,

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..core.duration import Duration
-from ..core.errors import InvalidValue, unknown
+from ..core.errors import InvalidValue, ReinvestError, unknown
 from ..core.recipe import Recipe
+from .settings import check_settings
+from .study_checks import check_arms, check_durations, parse_durations
 
 Arm = Recipe | str | Callable[..., Any]
 """A recipe; a command with {duration} and {seed}; or a callable (duration, seed, store) -> Run."""
 
-MIN_DURATIONS = 4
 MIN_SEEDS = 3
-MAX_STEP = 3.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Study:
     durations: at least 4, each at most 3 times the one before. seeds: runs per arm and duration, at least 3; every
     run has its own seed unless pairs="duration" (the same seeds in all arms, new ones for each duration). tuning:
     {arm: trials} or {arm: {"trials": n, "seconds": s}} if the arms were tuned; left out, the claim is about these
-    recipes only. Raises InvalidValue for a plan that could not end in a verdict.
+    recipes only. higher_is_better: left out, it goes by the metric's name or by the task. Raises InvalidValue for a plan that could not end in a verdict.
     """
 
     baseline: Arm
@@ -40,18 +39,25 @@ class Study:
     pairs: str | None = None
     tuning: Mapping[str, Any] | None = None
     metric: str = "accuracy"
-    higher_is_better: bool = True
+    higher_is_better: bool | None = None
     about: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        parsed = [Duration.parse(d) for d in self.durations]
+        parsed = parse_durations(self.durations)
         put(self, "durations", tuple(str(d) for d in parsed))
-        _check_durations(parsed)
+        check_durations(parsed)
         if not isinstance(self.seeds, int) or isinstance(self.seeds, bool) or self.seeds < MIN_SEEDS:
             raise InvalidValue(
                 f"a verdict needs at least {MIN_SEEDS} seeds per arm and duration, got {self.seeds!r}; write seeds: 5"
             )
+        for field_name in ("arms", "about"):
+            value: Any = getattr(self, field_name)
+            if not isinstance(value, Mapping):
+                raise InvalidValue(
+                    f"{field_name} is a mapping by the name of the arm, got {value!r}; "
+                    f"write '{field_name}:' with one name per line"
+                )
         if not self.arms:
             raise InvalidValue("a study has at least one arm besides the baseline, got none; add one under 'arms'")
         if self.baseline_name in self.arms:
@@ -60,8 +66,11 @@ class Study:
             )
         if self.pairs not in (None, "duration"):
             raise unknown("pairing", self.pairs, ("duration",))
-        for name, arm in self.all_arms().items():
-            _check_arm(name, arm)
+        check_settings(metric=self.metric, higher_is_better=self.higher_is_better, pairs=self.pairs, tuning=self.tuning)
+        for name in self.tuning or {}:
+            if name not in self.all_arms():
+                raise unknown("arm in tuning", name, self.all_arms())
+        check_arms(self.all_arms())
         tasks = {str(a.task) for a in self.all_arms().values() if isinstance(a, Recipe)}
         if len(tasks) > 1:
             raise InvalidValue(
@@ -89,7 +98,13 @@ class Study:
                     f"a study has a baseline, arms and durations, got {', '.join(values) or 'nothing'}; add '{name}:'"
                 )
         rest = {k: v for k, v in values.items() if k not in ("baseline", "arms")}
-        rest["about"] = dict(values.get("about") or {})
+        parse_durations(values["durations"])
+        about = values.get("about") or {}
+        if not isinstance(about, Mapping):
+            raise InvalidValue(
+                f"about is a mapping from arm to a line of text, got {about!r}; write 'about:' with one arm per line"
+            )
+        rest["about"] = dict(about)
         base = _arm_from(values["baseline"], None, values["durations"])
         if not isinstance(values["arms"], Mapping):
             raise InvalidValue(
@@ -119,7 +134,7 @@ class Study:
             ("pairs", None),
             ("tuning", None),
             ("metric", "accuracy"),
-            ("higher_is_better", True),
+            ("higher_is_better", None),
         ):
             value = getattr(self, name)
             if value != default:
@@ -158,46 +173,21 @@ def _load_python(file: Path) -> Study:
         raise InvalidValue(f"a study file is Python, got {file.name} that cannot be imported; rename it to end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ReinvestError:
+        raise
+    except Exception as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == spec.origin]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
+        raise InvalidValue(
+            f"a Python study runs without an error, got {type(error).__name__}: {' '.join(str(error).split())} "
+            f"at line {line} of {file.name}; mend that line"
+        ) from error
     study = getattr(module, "study", None)
     if not isinstance(study, Study):
         raise InvalidValue(f"a Python study defines study = ri.Study(...), got {study!r} in {file.name}; add that line")
     return study
-
-
-def _check_durations(parsed: Sequence[Duration]) -> None:
-    units = {d.unit for d in parsed}
-    if "min" in units:
-        raise InvalidValue(
-            "a study's durations are epochs or steps, got minutes (they would differ between machines); write '10ep' or '3900st'"
-        )
-    if len(units) > 1 or "" in units:
-        raise InvalidValue(
-            f"a study's durations share one unit, got {', '.join(map(str, parsed))}; write all of them in ep, or all in st"
-        )
-    if len({d.amount for d in parsed}) < MIN_DURATIONS:
-        raise InvalidValue(
-            f"a curve needs at least {MIN_DURATIONS} durations, got {len({d.amount for d in parsed})}; write e.g. [5ep, 10ep, 20ep, 40ep]"
-        )
-    amounts = sorted(d.amount for d in parsed)
-    for a, b in itertools.pairwise(amounts):
-        if b > MAX_STEP * a:
-            raise InvalidValue(
-                f"neighbouring durations differ by at most a factor {MAX_STEP:g}, got {a:g} and {b:g}; put one between them"
-            )
-
-
-def _check_arm(name: str, arm: Any) -> None:
-    if isinstance(arm, Recipe) or callable(arm):
-        return
-    if isinstance(arm, str):
-        for hole in ("{duration}", "{seed}"):
-            if hole not in arm:
-                raise InvalidValue(
-                    f"a command arm says where duration and seed go, got {arm!r} for {name!r}; put {hole} into it"
-                )
-        return
-    raise InvalidValue(f"an arm is a Recipe, a callable or a command, got {arm!r} for {name!r}; pass one of the three")
 
 
 def _arm_from(value: Any, base: Arm | None, durations: Sequence[str]) -> Arm:

@@ -124,7 +124,7 @@ def timing_block(
     begun = time.perf_counter()
     where = torch.device(device)
     with torch.random.fork_rng():
-        runners = {name: _Runner(recipe, seed, where, _steps(recipe, seed)) for name, recipe in recipes.items()}
+        runners = {name: _Runner(recipe, seed, where, steps_of(recipe, seed)) for name, recipe in recipes.items()}
         try:
             samples = _measure(runners, rounds, where, on_round)
         finally:
@@ -135,7 +135,8 @@ def timing_block(
     return Block(rounds, clock, time.perf_counter() - begun, arms, notes)
 
 
-def _steps(recipe: Recipe, seed: int) -> int:
+def steps_of(recipe: Recipe, seed: int = 0) -> int:
+    """The number of steps of a recipe's run; nothing but its task is built."""
     from ..core.duration import Duration
     from ..loop.session import build_task
 

@@ -19,7 +19,7 @@ from ..core.chain import Methods
 from ..core.duration import Duration
 from ..core.errors import InvalidValue
 from ..core.protocols import Task
-from ..core.recipe import Recipe, identity, optimizer_class
+from ..core.recipe import Recipe, identity, optimizer_class, source_hash
 from ..core.streams import key
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,8 +29,13 @@ def _arguments(spec: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in spec.items() if k != "name"}
 
 
+def _source(kind: str, spec: dict[str, Any]) -> str:
+    """What a cached thing depends on besides its text: the file of a user's factory."""
+    return source_hash(names.resolve(kind, spec["name"])) if ":" in spec["name"] else ""
+
+
 @functools.lru_cache(maxsize=16)
-def _task(text: str) -> Task:
+def _task(text: str, source: str) -> Task:
     spec = json.loads(text)
     task = names.resolve("task", spec["name"])(**_arguments(spec))
     if not isinstance(task, Task):
@@ -42,7 +47,7 @@ def _task(text: str) -> Task:
 
 def build_task(recipe: Recipe) -> Task:
     """The recipe's task; the same data in one process are loaded once."""
-    return _task(json.dumps(recipe.task, sort_keys=True))
+    return _task(json.dumps(recipe.task, sort_keys=True), _source("task", recipe.task))
 
 
 def build_model(recipe: Recipe, task: Task, seed: int) -> nn.Module:
@@ -60,7 +65,7 @@ def build_model(recipe: Recipe, task: Task, seed: int) -> nn.Module:
 
 
 @functools.lru_cache(maxsize=256)
-def _layout(task_text: str, model_text: str) -> tuple[tuple[str, tuple[int, ...], str], ...]:
+def _layout(task_text: str, model_text: str, sources: tuple[str, str]) -> tuple[tuple[str, tuple[int, ...], str], ...]:
     recipe = Recipe(task=json.loads(task_text), model=json.loads(model_text))
     model = build_model(recipe, build_task(recipe), 0)
     return tuple((name, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in model.state_dict().items())
@@ -68,7 +73,8 @@ def _layout(task_text: str, model_text: str) -> tuple[tuple[str, tuple[int, ...]
 
 def run_identity(recipe: Recipe, seed: int, parents: tuple[str, ...] = ()) -> str:
     """The identity that `train(recipe, seed)` gives its run; the model is built once per (task, model)."""
-    layout = _layout(json.dumps(recipe.task, sort_keys=True), json.dumps(recipe.model, sort_keys=True))
+    sources = _source("task", recipe.task), _source("model", recipe.model)
+    layout = _layout(json.dumps(recipe.task, sort_keys=True), json.dumps(recipe.model, sort_keys=True), sources)
     return identity(recipe, seed, fingerprint=build_task(recipe).fingerprint, layout=layout, parents=parents)
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from ..core.duration import Duration
-from ..core.errors import InvalidValue
+from ..core.errors import AlreadyFinished, InvalidValue
 from ..core.hardware import facts
+from ..core.protocols import current_recorder
 from ..core.recipe import Recipe
 from ..core.streams import key
 from .evaluate import evaluate
@@ -23,6 +24,9 @@ from .session import Session, run_identity
 
 CHECK_EVERY = {"cpu": 16, "cuda": 50}
 """Steps between looks at the loss and the clock: a look waits for the device, and what is not finite stays so."""
+
+STUCK = 100
+"""Batches in a row without an update (non-finite gradients skip it) after which a run counts as diverged."""
 
 
 class _Interrupt:
@@ -86,21 +90,24 @@ def train(
     if found is not None:
         return found
     title = name or f"{recipe.task['name']} {recipe.model['name']}"
-    with (
-        torch.random.fork_rng(),
-        store.record(
-            title,
-            task=recipe.task["name"],
-            config=recipe.to_dict(),
-            seed=seed,
-            parents=parent_ids,
-            records=records,
-            identity=known,
-        ) as run,
-    ):
-        torch.manual_seed(key(seed, "dropout") >> 1)
-        run.note(**facts(where, recipe.precision))
-        _Training(recipe, seed, where, run, evaluations, checkpoint_seconds).go(progress)
+    recording = store.record(
+        title,
+        task=recipe.task["name"],
+        config=recipe.to_dict(),
+        seed=seed,
+        parents=parent_ids,
+        records=records,
+        identity=known,
+        once=True,
+    )
+    try:
+        with torch.random.fork_rng(), recording as run:
+            torch.manual_seed(key(seed, "dropout") >> 1)
+            run.note(**facts(where, recipe.precision))
+            _Training(recipe, seed, where, run, evaluations, checkpoint_seconds).go(progress)
+    except AlreadyFinished as ended:
+        # Another process trained the same run while this one waited for it.
+        return ended.run
     return run.run
 
 
@@ -141,15 +148,17 @@ class _Training:
                 session.load_state_dict(self.state)
             session.model.train()
             context = methods.context
-            saved, due = time.monotonic(), False
+            saved, due, seen, stuck = time.monotonic(), False, 0, 0
             while context.step < context.total_steps:
                 epoch, start = methods.next_batch
                 for batch in methods.batches(session.loader(epoch, start)):
+                    before = context.step
                     loss = session.step(batch)
-                    step = context.step
-                    if step % self.look == 0 or step == context.total_steps:
+                    step, seen = context.step, seen + 1
+                    stuck = 0 if step > before else stuck + 1
+                    if seen % self.look == 0 or step == context.total_steps:
                         value = loss.item()
-                        if not math.isfinite(value):
+                        if not math.isfinite(value) or stuck >= STUCK:
                             self._diverged(step, epoch, value)
                             return
                         bar.update(step, value)
@@ -182,6 +191,15 @@ class _Training:
 def calibrate(recipe: Recipe, seed: int, device: torch.device | str = "cpu", probes: int = 20) -> int:
     """The number of steps that a duration in minutes buys here: minutes over the median seconds of a few trial steps."""
     minutes = Duration.parse(recipe.duration).amount
+    # These steps are no part of the run: nobody records them.
+    token = current_recorder.set(None)
+    try:
+        return max(1, round(minutes * 60 / statistics.median(_probe(recipe, seed, device, probes))))
+    finally:
+        current_recorder.reset(token)
+
+
+def _probe(recipe: Recipe, seed: int, device: torch.device | str, probes: int) -> list[float]:
     session = Session(recipe, seed, device, steps=probes + 3)
     taken: list[float] = []
     with torch.random.fork_rng(), session.attached() as methods:
@@ -192,4 +210,4 @@ def calibrate(recipe: Recipe, seed: int, device: torch.device | str = "cpu", pro
                 if session.device.type == "cuda":
                     torch.cuda.synchronize(session.device)
                 taken.append(time.perf_counter() - begun)
-    return max(1, round(minutes * 60 / statistics.median(taken[3:])))
+    return taken[3:]

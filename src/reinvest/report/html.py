@@ -30,8 +30,15 @@ def write_report(result: Mapping[str, Any], path: str | os.PathLike[str]) -> Pat
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_text(page, encoding="utf8")
-    temporary.replace(target)
+    try:
+        with temporary.open("w", encoding="utf8") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        # Gone after the rename; left by a full disk or an interruption.
+        temporary.unlink(missing_ok=True)
     return target
 
 

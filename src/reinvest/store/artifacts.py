@@ -254,10 +254,11 @@ def get_state(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    # The zip reader and the safe unpickler raise a dozen unrelated kinds for damaged bytes.
+    # The zip reader and the safe unpickler raise a dozen unrelated kinds for damaged bytes, and some advise to load the
+    # file without protection: their words are not passed on.
     except Exception as error:
         raise CorruptFile(
             f"{path} is damaged or is no saved state, so nothing in it was executed "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            f"({type(error).__name__}); "
             "restore it from a copy, or delete it to start the run over"
         ) from error

@@ -30,6 +30,7 @@ from sqlalchemy.exc import DatabaseError
 from ..core.errors import CorruptFile, SchemaTooNew, StoreError, StoreUnwritable
 from .artifacts import writing
 from .run import Summary
+from .upkeep import later_versions
 
 VERSION = 1
 """Version of the table. Another table layout gets the next number, and older files are rebuilt from the folders."""
@@ -252,9 +253,16 @@ class Index:
         )
 
     def _too_new(self, version: int) -> SchemaTooNew:
+        later = later_versions(self.path.with_name("runs"))
+        if later:
+            # Made anew, the index would lack these: deleting it is no remedy.
+            named = ", ".join(later[:5]) + (f" and {len(later) - 5} more" if len(later) > 5 else "")
+            other = f"as it does the run folders that the later version wrote ({named})"
+        else:
+            other = "or delete that file to have it rebuilt from the run folders, all of which this version reads"
+        remedy = "install the later version, or point this version at another store"
         return SchemaTooNew(
-            f"{self.path} has schema {version} and this version of reinvest reads up to {VERSION}; "
-            "upgrade reinvest, or delete that file to have it rebuilt from the run folders"
+            f"{self.path} has schema {version} and this version of reinvest reads up to {VERSION}; {remedy}, {other}"
         )
 
 

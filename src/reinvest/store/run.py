@@ -50,16 +50,22 @@ def read_truth(folder: Path) -> dict[str, Any]:
     path = folder / TRUTH
     try:
         data = json.loads(path.read_text(encoding="utf8"))
-        schema = data["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+        schema, found, later = data["schema"], data.get("id"), data["schema"] > SCHEMA
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptFile(
             f"{path} is not the description of a run ({error}); restore it from a copy, "
             "or remove its folder and run 'store rebuild'"
         ) from error
-    if schema > SCHEMA:
+    if later:
         raise SchemaTooNew(
             f"{path} has schema {schema} and this version of reinvest reads up to {SCHEMA}; "
-            "upgrade reinvest to open this store"
+            "install the later version, or point this version at another store"
+        )
+    if found != folder.absolute().name:
+        # The id becomes a path: a folder that was copied or made by somebody else must not speak for another one.
+        raise CorruptFile(
+            f"{path} must describe the run of its folder, got the id {found!r}; "
+            "give the folder that name inside its store, or remove it"
         )
     return dict(data)
 
@@ -104,6 +110,16 @@ def summarise(folder: Path, *, alive: bool | None = None) -> Summary:
 
     A run that says "running" while nobody holds its lock was interrupted; `alive` tells it where that is known.
     """
+    try:
+        return _summarise(folder, alive)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CorruptFile(
+            f"{folder / TRUTH} is not the description of a run ({error!r}); restore it from a copy, "
+            "or remove its folder and run 'store rebuild'"
+        ) from error
+
+
+def _summarise(folder: Path, alive: bool | None) -> Summary:
     data = read_truth(folder)
     status = data["status"]
     if status == "running" and alive is None:
@@ -174,6 +190,7 @@ class Run:
 
     @property
     def id(self) -> str:
+        """The name of its folder: 16 letters and digits of the identity, and from the second attempt on its number."""
         return self._summary.id
 
     @property
@@ -183,14 +200,17 @@ class Run:
 
     @property
     def name(self) -> str:
+        """What it was recorded as: a recipe's or an arm's name, or your own."""
         return self._summary.name
 
     @property
     def task(self) -> str:
+        """Name of the task that it was trained on."""
         return self._summary.task
 
     @property
     def seed(self) -> int:
+        """The seed that decided its initial weights, order and draws."""
         return self._summary.seed
 
     @property
@@ -230,10 +250,12 @@ class Run:
 
     @property
     def path(self) -> Path:
+        """Its folder."""
         return Path(self._folder)
 
     @property
     def config(self) -> dict[str, Any]:
+        """The settings that it was recorded with: those of a recipe, or your own."""
         return dict(self._truth()["config"])
 
     @property

@@ -14,7 +14,17 @@ from typing import Any
 
 from filelock import BaseFileLock
 
-from ..core.errors import InvalidValue, ReinvestError, StoreError, StoreUnwritable, UnknownName, unknown
+from ..core.errors import (
+    AlreadyFinished,
+    CorruptFile,
+    InvalidValue,
+    ReinvestError,
+    SchemaTooNew,
+    StoreError,
+    StoreUnwritable,
+    UnknownName,
+    unknown,
+)
 from ..core.protocols import IDENTITY_VARIABLE, current_recorder
 from . import upkeep, where
 from .artifacts import writing
@@ -75,6 +85,7 @@ class Store:
         records: bool = True,
         identity: str | None = None,
         facts: Mapping[str, Any] | None = None,
+        once: bool = False,
     ) -> Iterator[RunWriter]:
         """Record one run while the block lasts; a chain attached inside finds it by itself.
 
@@ -83,10 +94,12 @@ class Store:
         `IDENTITY_VARIABLE`); an interrupted run of the same identity is opened again
         (`writer.resumed`, `writer.load_state()`), one that has ended stays, and the new run is another attempt.
         `records=False` keeps no per-example tables; `facts` replaces what is found out about hardware and software.
+        With `once` there is no further attempt: AlreadyFinished carries the run of this identity that has finished or
+        diverged, in another process a moment ago perhaps.
         Raises InvalidValue, UnknownName (a parent that is not here), RunBusy (another process records it),
-        StoreUnwritable.
+        AlreadyFinished, StoreUnwritable.
         """
-        writer = self._begin(self._plan(name, task, config, seed, parents, identity), records, facts)
+        writer = self._begin(self._plan(name, task, config, seed, parents, identity), records, facts, once)
         token = current_recorder.set(writer)
         try:
             yield writer
@@ -133,29 +146,29 @@ class Store:
             "parents": ids,
         }
 
-    def _begin(self, plan: dict[str, Any], records: bool, facts: Mapping[str, Any] | None) -> RunWriter:
+    def _begin(self, plan: dict[str, Any], records: bool, facts: Mapping[str, Any] | None, once: bool) -> RunWriter:
         with writing(self.path):
             self._folder.mkdir(parents=True, exist_ok=True)
-        folder, lock = self._claim(plan)
+        folder, lock = self._claim(plan, once)
         try:
             return RunWriter(
                 folder,
                 lock,
                 plan=plan | {"id": folder.name},
                 records=records,
-                facts=None if facts is None else dict(facts),
+                given_facts=None if facts is None else dict(facts),
                 publish=lambda summary: self._index.put([summary]),
             )
         except BaseException:
             lock.release()
             raise
 
-    def _claim(self, plan: dict[str, Any]) -> tuple[Path, BaseFileLock]:
+    def _claim(self, plan: dict[str, Any], once: bool) -> tuple[Path, BaseFileLock]:
         """The folder to write: the interrupted attempt if there is one, else a new one. Its lock is held."""
         attempt = 1
         while True:
             folder = self._folder / (plan["id"] if attempt == 1 else f"{plan['id']}-{attempt}")
-            if (folder / TRUTH).exists() and self._over(folder, plan["identity"]):
+            if (folder / TRUTH).exists() and self._over(folder, plan["identity"], once):
                 attempt += 1
                 continue
             with writing(folder):
@@ -165,18 +178,29 @@ class Store:
             except FileNotFoundError:
                 continue  # removed by gc in this moment
             # Another process may have ended the run while this one waited.
-            if (folder / TRUTH).exists() and self._over(folder, plan["identity"]):
+            try:
+                over = (folder / TRUTH).exists() and self._over(folder, plan["identity"], once)
+            except BaseException:
+                lock.release()
+                raise
+            if over:
                 lock.release()
                 attempt += 1
                 continue
             return folder, lock
 
     @staticmethod
-    def _over(folder: Path, identity: str) -> bool:
+    def _over(folder: Path, identity: str, once: bool) -> bool:
+        """Whether this folder is not to be written any more. Raises AlreadyFinished if no other is either."""
         try:
             found = summarise(folder, alive=True)
         except FileNotFoundError:
             return False
+        if once and found.identity == identity and found.status in ("finished", "diverged"):
+            raise AlreadyFinished(
+                f"a run is recorded once here, and run {found.id!r} has {found.status}; use that run",
+                Run(folder, found),
+            )
         return found.status in ENDED or found.identity != identity
 
     def get(self, run: str) -> Run:
@@ -248,6 +272,10 @@ class Store:
         """Make the index anew from the run folders; the number of runs. Raises StoreUnwritable, SchemaTooNew."""
         return self._index.rebuild() if self._exists() else 0
 
+    def unreadable(self) -> list[Problem]:
+        """The run folders that no index can hold, and why: a `run.json` that is missing, damaged or of another run."""
+        return upkeep.unreadable(self._folder)
+
     def gc(self, delete: bool = False, where: str | None = None) -> Garbage:
         """What could go: interrupted and failed runs, or instead exactly those that match `where`; dry by default.
 
@@ -280,8 +308,8 @@ class Store:
                 return row
             try:
                 truth = summarise(folder, alive=False)
-            except FileNotFoundError:
-                return row._replace(status="interrupted")
+            except (FileNotFoundError, CorruptFile, SchemaTooNew):
+                return row._replace(status="interrupted")  # what else is wrong there, `verify` says
             # Written while nobody can begin to write the run, so that its next writer cannot be overtaken.
             try:
                 if not self._index.read_only:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.errors import CorruptFile, RunBusy, SchemaTooNew, StoreUnwritable
+from ..core.errors import CorruptFile, RunBusy, SchemaTooNew, StoreError, StoreUnwritable
 from .artifacts import check_file, writing
 from .lock import hold
 from .run import ENDED, Run, Summary, read_truth, summarise
@@ -75,6 +75,31 @@ def summaries(runs: Path) -> list[Summary]:
     return found
 
 
+def later_versions(runs: Path) -> list[str]:
+    """Names of the run folders that a later version of this package wrote."""
+    return [folder.name for folder in run_folders(runs) if isinstance(_unreadable(folder), SchemaTooNew)]
+
+
+def unreadable(runs: Path) -> list[Problem]:
+    """The folders that `summaries` leaves out."""
+    found = [(folder.name, _unreadable(folder)) for folder in run_folders(runs)]
+    return [Problem(name, "run.json", _why(error)) for name, error in found if error is not None]
+
+
+def _unreadable(folder: Path) -> Exception | None:
+    try:
+        summarise(folder)
+    except (FileNotFoundError, CorruptFile, SchemaTooNew) as error:
+        return error
+    return None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "is missing; 'store gc' removes the folder"
+    return f"cannot be read: {error}"
+
+
 def verify(runs: Path, rows: Iterable[Summary]) -> list[Problem]:
     """Re-hash every file of every run that has ended, and compare the folders with the index rows."""
     problems = []
@@ -89,15 +114,11 @@ def verify(runs: Path, rows: Iterable[Summary]) -> list[Problem]:
 
 def _verify_run(folder: Path, row: Summary | None) -> list[Problem]:
     try:
-        data = read_truth(folder)
         truth = summarise(folder)
-    except FileNotFoundError:
-        return [Problem(folder.name, "run.json", "is missing; 'store gc' removes the folder")]
-    except (CorruptFile, SchemaTooNew) as error:
-        return [Problem(folder.name, "run.json", f"cannot be read: {error}")]
+        data = read_truth(folder)
+    except (FileNotFoundError, CorruptFile, SchemaTooNew) as error:
+        return [Problem(folder.name, "run.json", _why(error))]
     problems = []
-    if data["id"] != folder.name:
-        problems.append(Problem(folder.name, "run.json", f"belongs to run {data['id']}; restore the folder's name"))
     if truth.status in ENDED:
         for name, expected in data["files"].items():
             wrong = check_file(folder / name, expected)
@@ -117,8 +138,12 @@ def collect(
     parents = {parent for run in runs for parent in run.parents}
     garbage = Garbage(deleted=delete)
     for run in runs:
-        status = run.status
-        wanted = where(run) if where else status in REMOVABLE
+        try:
+            status = run.status
+            wanted = where(run) if where else status in REMOVABLE
+        except (CorruptFile, SchemaTooNew):
+            garbage.kept[run.id] = "cannot be read ('store verify' says why)"
+            continue
         if not wanted:
             continue
         if status == "running":
@@ -127,7 +152,7 @@ def collect(
             garbage.kept[run.id] = "has children"
         else:
             size = size_of(run.path)
-            if delete and not _remove(run.path, forget):
+            if delete and not _remove(root, run.path, forget):
                 garbage.kept[run.id] = "is running"
                 continue
             garbage.runs.append(run)
@@ -141,20 +166,28 @@ def _leftovers(root: Path, garbage: Garbage, *, delete: bool, forget: Callable[[
         return
     for folder in sorted(root.iterdir()):
         half = folder.name.startswith(DELETED)
-        if not folder.is_dir() or not (half or not (folder / "run.json").exists()):
+        if folder.is_symlink() or not folder.is_dir() or not (half or not (folder / "run.json").exists()):
             continue
         size = size_of(folder)
         if delete:
             if half:
                 shutil.rmtree(folder)
-            elif not _remove(folder, forget):
+            elif not _remove(root, folder, forget):
                 continue
         garbage.leftovers.append(folder)
         garbage.sizes[folder.name] = size
 
 
-def _remove(folder: Path, forget: Callable[[str], None]) -> bool:
-    """Rename, forget, delete: whatever interrupts it, no half-deleted folder looks like a run."""
+def _remove(root: Path, folder: Path, forget: Callable[[str], None]) -> bool:
+    """Rename, forget, delete: whatever interrupts it, no half-deleted folder looks like a run.
+
+    Raises StoreError for what is no folder directly in `root`, however it came to be listed.
+    """
+    if folder.parent != root or folder.resolve() != root.resolve() / folder.name:
+        raise StoreError(
+            f"only folders directly in {root} are removed, got {folder}; "
+            "run 'store rebuild' and 'store verify' to see what is wrong there"
+        )
     try:
         lock = hold(folder, timeout=0)
     except RunBusy:

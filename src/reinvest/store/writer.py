@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import BaseFileLock
 
 from ..core.errors import CorruptFile, InvalidValue, LoopError, unknown
+from . import facts
 from .artifacts import PARTIAL, digest_of, get_state, put_json, put_state, put_tensors, sync_folder, writing
 from .plain import number, plain
 from .records import Accumulator
@@ -56,7 +57,7 @@ class RunWriter:
         *,
         plan: dict[str, Any],
         records: bool,
-        facts: dict[str, Any] | None,
+        given_facts: dict[str, Any] | None,
         publish: Callable[[Summary], None],
     ):
         self.path = folder
@@ -64,10 +65,12 @@ class RunWriter:
         self._lock = lock
         self._publish = publish
         self._records = Accumulator(folder) if records else None
-        self._given_facts = facts
-        self._facts_known = facts is not None
+        self._given_facts = given_facts
+        self._facts_known = given_facts is not None
+        self._before_facts: dict[str, Any] | None = None
+        self._begun = False
         self._files: dict[str, dict[str, Any]] = {}
-        self._position: dict[str, Any] = {}
+        self._where: Callable[[], Mapping[str, Any]] | None = None
         self._done: dict[str, Any] = {"steps": None, "clock": {}}
         self._charged: dict[str, Any] = {}
         self._diverged = False
@@ -87,7 +90,6 @@ class RunWriter:
                 "training": {},
                 "facts": self._facts(),
                 "files": {},
-                "sessions": 1,
             }
         self._before = float(self._data["cost"].get("wall_seconds", 0.0))
         self._data["status"] = "running"
@@ -106,30 +108,35 @@ class RunWriter:
         for path in self.path.glob("*" + PARTIAL):
             path.unlink()
         data = read_truth(self.path)
-        old, data["facts"] = data["facts"], data["facts"] | self._facts()
-        from ..core.hardware import comparable
-
-        fits, reason = comparable(old, data["facts"])
-        if not fits:
-            data["facts"]["mixed"] = f"resumed after an interruption elsewhere: {reason}"
-        data["sessions"] = data.get("sessions", 1) + 1
+        self._before_facts = data["facts"]
+        if self._facts_known:
+            data["facts"] = facts.continued(self._before_facts, self._before_facts | self._facts())
         data["ended"] = None
         return data | {"config": plan["config"]}
 
     def _facts(self, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
         if self._given_facts is not None:
             return dict(plain(self._given_facts, "facts"))
-        from ..core.hardware import facts
+        return facts.found(about or {})
 
-        about = about or {}
-        return facts(device=about.get("device", "cpu"), precision=about.get("precision", "fp32"))
+    def _see_machine(self, about: Mapping[str, Any] | None = None) -> None:
+        """Find out about the machine, unless told; once more for each chain, whose plan may name a device."""
+        if not self._facts_known:
+            self._data["facts"] |= self._facts(about)
+        self._compare_machines()
+
+    def _compare_machines(self) -> None:
+        if self._before_facts is not None:
+            self._data["facts"] = facts.continued(self._before_facts, self._data["facts"])
 
     @property
     def id(self) -> str:
+        """The name of the run's folder."""
         return str(self._data["id"])
 
     @property
     def identity(self) -> str:
+        """Hash of everything decided before training."""
         return str(self._data["identity"])
 
     @property
@@ -142,10 +149,6 @@ class RunWriter:
         """The run as others see it."""
         return Run(self.path, summarise(self.path, alive=not self.ended))
 
-    def at(self, *, step: int | None = None, epoch: int | None = None, seconds: float | None = None) -> None:
-        """Where training stands: what `log` writes beside metrics unless told otherwise."""
-        self._position = {"step": step, "epoch": epoch, "seconds": seconds}
-
     def log(
         self,
         *,
@@ -157,8 +160,8 @@ class RunWriter:
     ) -> None:
         """Append one entry to the curve: numbers by name, measured on "train", "validation" or "test".
 
-        `step`, `epoch` and `seconds` (training seconds so far) default to where `at` said training stands. A metric
-        that is NaN or infinite marks the run as diverged, whatever follows; leave out what is not defined.
+        `step`, `epoch` and `seconds` (training seconds so far) are those of the attached chain unless given. A metric that
+        is NaN or infinite marks the run as diverged, whatever follows; leave out what is not defined.
         Raises UnknownName for another split, InvalidValue for what is no number, StoreUnwritable.
         """
         self._open()
@@ -172,7 +175,8 @@ class RunWriter:
         values = {name: number(value, f"metric {name!r}") for name, value in metrics.items()}
         self._diverged |= not all(map(math.isfinite, values.values()))
         given = {"step": step, "epoch": epoch, "seconds": seconds}
-        entry = {k: v if v is not None else self._position.get(k) for k, v in given.items()}
+        stands = self._where() if self._where is not None and None in given.values() else {}
+        entry = {k: v if v is not None else stands.get(k) for k, v in given.items()}
         entry |= {"split": split} | {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._start_over()
         line = (json.dumps(plain(entry, "a curve entry"), ensure_ascii=False) + "\n").encode("utf8")
@@ -239,11 +243,11 @@ class RunWriter:
         self._stale = False
         return state
 
-    def note(self, **facts: Any) -> None:
+    def note(self, **more: Any) -> None:
         """Add plain values to the run's facts; "hardware" and "software" replace what was found."""
         self._open()
-        self._facts_known |= "hardware" in facts
-        self._data["facts"] |= plain(facts, "a fact")
+        self._facts_known |= "hardware" in more
+        self._data["facts"] |= plain(more, "a fact")
 
     def charge(self, **cost: Any) -> None:
         """Add to the run's cost: seconds, warmup_seconds, peak_memory (bytes), energy, price, ... (plain values)."""
@@ -251,12 +255,20 @@ class RunWriter:
         self._charged |= plain(cost, "a cost")
 
     def begin(self, about: dict[str, Any]) -> None:
-        """A chain starts: its plan is kept, and the tables of the records are planned."""
+        """A chain starts: its plan is kept, and the tables of the records are planned.
+
+        about["where"], which is not kept, tells `log` where training stands: {"step", "epoch", "seconds"}.
+        """
         self._open()
-        self._data["training"] = plain(about, "the plan of the chain")
-        if not self._facts_known:
-            # Once more: threads may have been set since the run was opened, and the plan may name a device.
-            self._data["facts"] |= self._facts(about)
+        about = dict(about)
+        self._where = about.pop("where", None)
+        plan = plain(about, "the plan of the chain")
+        if not self._data["training"] and not self._facts_known:
+            self._before_facts = None  # interrupted before a chain had said what it trains on
+        self._data["training"], self._begun = plan, True
+        self._see_machine(about)
+        if self._resumed:
+            self._write_truth()
         if self._records is not None:
             self._records.begin(about.get("examples"), about.get("epochs"))
 
@@ -274,6 +286,7 @@ class RunWriter:
 
     def end(self, about: dict[str, Any]) -> None:
         """A chain stops: steps and clock become the run's cost; those of several chains in one run add up."""
+        self._where = None
         found = plain(about, "the end of the chain")
         clock = found.get("clock") or {}
         if found.get("steps") is not None:
@@ -379,6 +392,10 @@ class RunWriter:
         found = {"wall_seconds": round(self._wall(), 6), "peak_memory": peak_memory()}
         self._data["cost"] = found | self._done["clock"] | self._charged
         self._data["steps"] = self._done["steps"]
+        if self._resumed and not self._begun and not self._data["training"]:
+            self._see_machine()
+        elif self._begun or self._facts_known:
+            self._compare_machines()
 
     def _write_truth(self) -> None:
         put_json(self.path / TRUTH, self._data)

@@ -1,0 +1,71 @@
+"""`estimate`: what a study would cost, before it runs."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..core.recipe import Recipe
+from .execute import Machine, machine_for, threads_of
+from .plan import found, plan
+from .study import Study
+from .timing import steps_of
+
+STEPS_PER_PROBE = 12
+
+
+def estimate(
+    study: Study, store: Any, *, workers: int | None = None, threads: int | None = None, device: str = "cpu"
+) -> dict[str, Any]:
+    """What a study would cost: {"runs", "found", "hours", "disk_bytes", "workers", "threads", "seconds_per_step"}.
+
+    A dozen trial steps of every recipe arm price its steps; hours count the training of the missing runs on `workers`
+    processes. Left out of the hours: evaluation, the timing block, and arms that are commands or callables.
+    """
+    machine = machine_for(study, workers, threads, device)
+    jobs = plan(study)
+    todo = [job for job in jobs if found(job, store) is None]
+    per_step: dict[str, float] = {}
+    seconds = disk = 0.0
+    for name, arm in study.all_arms().items():
+        if not isinstance(arm, Recipe):
+            continue
+        per_step[name], size, rows, classes, per_epoch = _probe(replace(arm, duration=study.durations[0]), machine)
+        steps = {d: steps_of(replace(arm, duration=d)) for d in study.durations}
+        for job in todo:
+            if job.arm == name:
+                seconds += steps[job.duration] * per_step[name]
+                disk += size + rows * (classes + 8 * -(-steps[job.duration] // per_epoch))
+    return {
+        "runs": len(jobs),
+        "found": len(jobs) - len(todo),
+        "hours": seconds / machine.workers / 3600,
+        "disk_bytes": int(disk),
+        "workers": machine.workers,
+        "threads": machine.threads,
+        "seconds_per_step": per_step,
+    }
+
+
+def _probe(recipe: Recipe, machine: Machine) -> tuple[float, int, int, int, int]:
+    """(seconds per step, bytes of the weights, training examples, classes, steps per epoch) from trial steps."""
+    from ..loop.session import Session
+
+    session = Session(recipe, 0, machine.device, steps=STEPS_PER_PROBE)
+    taken: list[float] = []
+    with threads_of(machine), session.attached() as methods:
+        while methods.context.step < STEPS_PER_PROBE:
+            for batch in methods.batches(session.loader(*methods.next_batch)):
+                begun = time.perf_counter()
+                session.step(batch)
+                if session.device.type == "cuda":
+                    # A step on a GPU is only queued when the call returns.
+                    torch.cuda.synchronize(session.device)
+                taken.append(time.perf_counter() - begun)
+    size = sum(t.numel() * t.element_size() for t in session.model.state_dict().values())
+    rows = int(getattr(session.loader(0, 0), "examples", 0))
+    return statistics.median(taken), size, rows, session.task.classes, session.steps_per_epoch
