@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_an_interruption_promises_no_saved_state(call: Call, monkeypatch: pytest
 
     monkeypatch.setitem(COMMANDS, name, ("runs:LIST", "about"))
     monkeypatch.setattr("reinvest.cli.runs.LIST", Command("about", ("a", "b"), lambda parser: None, run))
-    assert "from its last saved state, or from the start" in call(name).sentence
+    assert re.search("continues.* from (its|their) last saved state, or from the start$", call(name).sentence)
 
 
 def test_version(call: Call) -> None:

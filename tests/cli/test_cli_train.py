@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from calling import Call
 
 from reinvest.cli.main import COMMANDS
 from reinvest.cli.train import TRAIN, method_specs, recipe_from
 from reinvest.core.errors import InvalidValue, UnknownName
 from reinvest.core.recipe import OPTIMIZER, Recipe
+from reinvest.core.yaml_numbers import load
 from reinvest.store import Store
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -135,3 +137,26 @@ def test_unknown_names_keep_their_kind(call: Call) -> None:
         parsed("--task", "digit", "--model", "mlp")
     values: dict[str, Any] = call("train", "--task", "digit", "--model", "mlp", "--json").data
     assert values["kind"] == "UnknownName"
+
+
+def test_numbers_with_an_exponent_are_numbers_everywhere(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("task: digits\nmodel: mlp\noptimizer: {name: sgd, lr: 1e-3}\nmethods: [{SAM: {rho: 5E-2}}]\n")
+    recipe = parsed(str(file))
+    assert recipe.optimizer["lr"] == 0.001
+    assert recipe.methods[0]["rho"] == 0.05
+    assert parsed(str(file), "--optimizer.lr", "2e-3").optimizer["lr"] == 0.002
+    assert method_specs(["SAM.rho=1e-1"]) == [{"name": "SAM", "rho": 0.1}]
+    known: dict[str, Any] = {
+        "1e3": 1000.0, "-.5": -0.5, "+1.e+2": 100.0, "3": 3, "0.5": 0.5, "true": True, "null": None, "e3": "e3",
+        "1e-3x": "1e-3x", "10ep": "10ep", "'1e-3'": "1e-3", ".": ".", "1.2.3": "1.2.3", "-": [None], "1e": "1e",
+    }  # fmt: skip
+    for text, value in known.items():
+        found = load(text)
+        assert found == value
+        assert type(found) is type(value)
+
+
+def test_yaml_executes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(yaml.YAMLError):
+        load("!!python/object/apply:os.system ['true']")

@@ -166,3 +166,12 @@ def test_python_and_yaml_files_hold_studies_and_faults_are_one_sentence(tmp_path
         with pytest.raises(InvalidValue) as caught:
             load_study(file)
         assert "\n" not in str(caught.value)
+
+
+def test_numbers_in_a_study_file_may_have_an_exponent_without_a_point(tmp_path: Any) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "baseline: {task: digits, model: mlp, optimizer: {name: sgd, lr: 1e-3}}\n"
+        "arms: {a: {batch_size: 32}}\ndurations: [2ep, 4ep, 8ep, 16ep]\n"
+    )
+    assert load_study(file).baseline.optimizer["lr"] == 0.001

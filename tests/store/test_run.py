@@ -83,7 +83,7 @@ def test_damaged_curve_and_description(store: Store, finished: Callable[..., Run
         store.get(run.id).curve  # noqa: B018
     data = json.loads(truth.read_text())
     truth.write_text(json.dumps(data | {"schema": 99}))
-    with pytest.raises(SchemaTooNew, match="upgrade reinvest"):
+    with pytest.raises(SchemaTooNew, match="install the later version"):
         store.get(run.id).config  # noqa: B018
     for damaged_text in ("", "{", "[]", '{"id": 1}'):
         truth.write_text(damaged_text)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from reinvest.core.errors import InvalidValue, RunBusy, StoreError, StoreUnwritable, UnknownName
+from reinvest.core.errors import AlreadyFinished, InvalidValue, RunBusy, StoreError, StoreUnwritable, UnknownName
 from reinvest.core.protocols import IDENTITY_VARIABLE
 from reinvest.store import Run, RunWriter, Store, artifacts
 
@@ -72,6 +72,45 @@ def test_a_finished_run_stays_and_the_next_is_another_attempt(store: Store, fini
     assert first.identity == second.identity and first.id != second.id
     assert store.find(first.identity) == second
     assert first.quality("accuracy", "validation") == 0.1
+
+
+@pytest.mark.parametrize("status", ["finished", "diverged"])
+def test_what_another_process_ended_while_this_one_waited_is_not_repeated(
+    store: Store, record: Record, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    from reinvest.store import store as module
+
+    def hold(folder: Path) -> Any:
+        monkeypatch.undo()
+        with Store(store.path) as other, other.record("mine", task="digits", identity="x", facts=FACTS) as writer:
+            writer.log(split="test", accuracy=0.5)
+            writer.finish(status)
+        return module.hold(folder)
+
+    for hurry in (hold, module.hold):
+        monkeypatch.setattr(module, "hold", hurry)
+        with pytest.raises(AlreadyFinished, match=f"has {status}") as raised, record(identity="x", once=True):
+            raise AssertionError("trained again")
+        run = raised.value.run
+        assert isinstance(raised.value, StoreError) and isinstance(run, Run)
+        assert (run.identity, run.status, run.quality("accuracy")) == ("x", status, 0.5)
+    assert store.runs() == [run]
+    with record(identity="x") as again:
+        pass
+    assert again.id == f"{run.id}-2"
+
+
+def test_once_continues_interrupted_runs_and_repeats_failed_ones(store: Store, record: Record) -> None:
+    with pytest.raises(ZeroDivisionError), record(identity="x", once=True) as first:
+        raise ZeroDivisionError
+    with record(identity="x", once=True) as second:
+        assert second.resumed and second.id == first.id
+        second.finish("failed")
+    with record(identity="x", once=True) as third:
+        assert third.id == f"{first.id}-2"
+    with pytest.raises(AlreadyFinished) as raised, record(identity="x", once=True):
+        pass
+    assert raised.value.run == third.run
 
 
 def test_identity_given_from_outside(store: Store, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,9 +160,8 @@ def _fail(error: BaseException, out: Output, code: int) -> int:
 
 def _interrupted(words: list[str], out: Output) -> int:
     name = words[0] if words else ""
-    study = (
-        "finished runs are kept, and the same command continues the others from their last saved state, or the start"
-    )
+    rest = "the same command continues the others from their last saved state, or from the start"
+    study = f"finished runs are kept, and {rest}"
     kept = {
         "demo": study,
         "compare": study,

@@ -84,7 +84,7 @@ def _run(options: Namespace, out: Output) -> int:
     points = read_csv(options.points)
     shown = {
         "metric": options.metric,
-        "higher_is_better": not options.lower_is_better,
+        "higher_is_better": False if options.lower_is_better else None,
         "test_examples": options.get("test_examples"),
     }
     tuning = _tuning(options.tuning) if options.get("tuning") else None

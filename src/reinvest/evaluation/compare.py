@@ -208,6 +208,11 @@ def judge(
         judged |= verdict(points, study.baseline_name, arms=timed, timing=timing, **declared)
     judged |= verdict(own, study.baseline_name, arms=[n for n in study.arms if n not in timed], **declared)
     judged = holm({n: judged[n] for n in study.arms})
+    if timed:
+        note = (
+            "judged by the seconds of the runs, both arms alike; the figure shows the baseline's from the timing block"
+        )
+        judged |= {n: replace(v, flags=(*v.flags, note)) for n, v in judged.items() if n not in timed}
     for name, reason in _unlike(study, runs).items():
         judged[name] = Verdict(name, study.baseline_name, "not comparable", reasons=(reason,))
     judged = {name: replace(v, flags=(*v.flags, *flags)) for name, v in judged.items()}

@@ -151,8 +151,10 @@ def load_study(path: str | Path) -> Study:
         return _load_python(file)
     import yaml
 
+    from ..core import yaml_numbers
+
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf8"))
+        values = yaml_numbers.load(file.read_text(encoding="utf8"))
     except yaml.YAMLError as error:
         raise InvalidValue(
             f"a study file is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend that line"

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
+
+
+def now() -> str:
+    """This moment, ISO 8601 in UTC with microseconds: sorts by age."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def found(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +36,6 @@ from .run import (
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def now() -> str:
-    """This moment, ISO 8601 in UTC with microseconds: sorts by age."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 class RunWriter:
@@ -79,21 +73,11 @@ class RunWriter:
         if self._resumed:
             self._data = self._reopen(plan)
         else:
-            self._data = {
-                "schema": SCHEMA,
-                **plan,
-                "created": now(),
-                "ended": None,
-                "curve": CURVE,
-                "steps": None,
-                "cost": {},
-                "training": {},
-                "facts": self._facts(),
-                "files": {},
-            }
+            self._data = {"schema": SCHEMA, **plan, "created": facts.now(), "ended": None, "curve": CURVE}
+            self._data |= {"steps": None, "cost": {}, "training": {}, "facts": self._facts(), "files": {}}
         self._before = float(self._data["cost"].get("wall_seconds", 0.0))
         self._data["status"] = "running"
-        # A loop that does not load the state starts over: what an earlier session logged is dropped at the first log.
+        # Unless the loop loads the state, what an earlier session logged is dropped at the first log.
         self._stale = self._resumed
         self._write_truth()
         with writing(folder / CURVE):
@@ -108,16 +92,15 @@ class RunWriter:
         for path in self.path.glob("*" + PARTIAL):
             path.unlink()
         data = read_truth(self.path)
-        self._before_facts = data["facts"]
+        self._before_facts = dict(data["facts"])
         if self._facts_known:
             data["facts"] = facts.continued(self._before_facts, self._before_facts | self._facts())
         data["ended"] = None
         return data | {"config": plan["config"]}
 
     def _facts(self, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        if self._given_facts is not None:
-            return dict(plain(self._given_facts, "facts"))
-        return facts.found(about or {})
+        given = self._given_facts
+        return facts.found(about or {}) if given is None else dict(plain(given, "facts"))
 
     def _see_machine(self, about: Mapping[str, Any] | None = None) -> None:
         """Find out about the machine, unless told; once more for each chain, whose plan may name a device."""
@@ -160,7 +143,7 @@ class RunWriter:
     ) -> None:
         """Append one entry to the curve: numbers by name, measured on "train", "validation" or "test".
 
-        `step`, `epoch` and `seconds` (training seconds so far) are those of the attached chain unless given. A metric that
+        `step`, `epoch` and `seconds` (of training, so far) are the attached chain's unless given. A metric that
         is NaN or infinite marks the run as diverged, whatever follows; leave out what is not defined.
         Raises UnknownName for another split, InvalidValue for what is no number, StoreUnwritable.
         """
@@ -338,7 +321,7 @@ class RunWriter:
         self._account()
         self._data |= {
             "status": "diverged" if self._diverged and status == "finished" else status,
-            "ended": now(),
+            "ended": facts.now(),
             "last": last_of(curve),
             "files": dict(sorted(self._files.items())),
         }
