@@ -9,11 +9,12 @@ import types
 from collections.abc import Hashable, Iterator
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 import reinvest as ri
 from reinvest.core.errors import InvalidValue
-from reinvest.evaluation.timing import ArmTiming, run_seconds, strata_of, timing_block
+from reinvest.evaluation.timing import ArmTiming, run_seconds, strata_of, timing_block, trimmed_mean
 from reinvest.loop.session import Session
 
 BASE = ri.Recipe(task="digits", model="mlp", batch_size=64, duration="50st")
@@ -84,7 +85,7 @@ def test_the_baseline_is_the_unit_and_the_variance_falls_with_rounds() -> None:
     assert block.rounds == 12
     assert block.arms["base"].log_ratio == 0.0 and block.arms["base"].log_ratio_variance == 0.0
     twin = block.arms["twin"]
-    assert twin.df == 11 and twin.log_ratio_variance > 0
+    assert twin.df == 9 and twin.log_ratio_variance > 0
     low, high = twin.interval()
     assert low < math.exp(twin.log_ratio) < high
 
@@ -94,3 +95,15 @@ def test_too_few_rounds_and_a_missing_baseline_are_refused() -> None:
         timing_block({"base": BASE}, "base", rounds=3)
     with pytest.raises(InvalidValue, match="time it too"):
         timing_block({"base": BASE}, "other")
+
+
+def test_the_trimmed_mean_ignores_one_wild_round_and_agrees_with_scipy() -> None:
+    from scipy import stats
+
+    values = [0.01 * k for k in range(12)]
+    mean, variance, df = trimmed_mean(values)
+    assert mean == pytest.approx(float(stats.trim_mean(np.array(values), 1 / 12)))
+    assert df == 9
+    winsorised = np.clip(values, values[1], values[-2])
+    assert variance == pytest.approx(float(winsorised.var(ddof=1)) * 11 / (10 * 9))
+    assert trimmed_mean([*values[:-1], 50.0]) == (mean, variance, df)

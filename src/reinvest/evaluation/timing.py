@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,23 +161,45 @@ def _measure(
                 for name in names:
                     for rows in samples[clock][name].values():
                         rows.append([])
-        for name in (*names, *reversed(names)):
-            runner = runners[name]
-            for stratum in runner.counts:
-                for _ in range(2):
-                    if cuda:
-                        torch.cuda.synchronize(device)
-                    wall, cpu = time.perf_counter(), time.process_time()
-                    runner.step(stratum)
-                    if cuda:
-                        torch.cuda.synchronize(device)
-                    took = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
-                    if turn >= 0:
-                        for clock in clocks:
-                            samples[clock][name][stratum][-1].append(took[clock])
+        # Arms change places every few steps, so that a disturbance of a tenth of a second meets all of them; who is
+        # first changes with the round.
+        order = [*names[turn % len(names) :], *names[: turn % len(names)]]
+        for tenth in range(BINS):
+            for name in (*order, *reversed(order)):
+                for stratum in runners[name].counts:
+                    if stratum[1] == tenth:
+                        took = [_timed_step(runners[name], stratum, device) for _ in range(2)]
+                        if turn >= 0:
+                            for clock in clocks:
+                                samples[clock][name][stratum][-1].extend(t[clock] for t in took)
         if on_round is not None:
             on_round(turn + 1)
     return samples
+
+
+def _timed_step(runner: _Runner, stratum: Stratum, device: torch.device) -> dict[str, float]:
+    """Seconds of one step by either clock; on a GPU between two synchronisations."""
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.synchronize(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    runner.step(stratum)
+    if cuda:
+        torch.cuda.synchronize(device)
+    return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+
+
+def trimmed_mean(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean without the lowest and highest tenth, its variance and degrees of freedom (Yuen, Biometrika 1974).
+
+    One disturbed round in ten then moves neither the ratio nor its interval. values: at least 4.
+    """
+    ordered = sorted(values)
+    n, cut = len(ordered), max(1, len(ordered) // 10)
+    kept = ordered[cut : n - cut]
+    winsorised = [kept[0]] * cut + kept + [kept[-1]] * cut
+    variance = statistics.variance(winsorised) * (n - 1) / (len(kept) * (len(kept) - 1))
+    return statistics.fmean(kept), variance, len(kept) - 1.0
 
 
 def _round_totals(samples: Samples, runner: _Runner, name: str) -> list[float]:
@@ -233,15 +255,13 @@ def _summary(samples: Samples, runners: dict[str, _Runner], name: str, baseline:
     base_total = sum(base.counts.values())
     base_seconds = sum(base.counts[s] / base_total * v for s, v in base_medians.items())
     ratios = _log_ratios(samples, runners, name, baseline)
-    rounds = len(ratios)
-    mean = statistics.fmean(ratios)
-    variance = 0.0 if name == baseline else statistics.variance(ratios) / rounds
+    mean, variance, df = trimmed_mean(ratios)
     own = _medians(samples, name)
     counts = runners[name].counts
     plain = sum(counts[s] / sum(counts.values()) * v for s, v in own.items())
     seconds = base_seconds * math.exp(mean)
     # The paired ratio sets the level; the strata keep their shares of it.
-    return ArmTiming({s: v * seconds / plain for s, v in own.items()}, seconds, mean, variance, rounds - 1)
+    return ArmTiming({s: v * seconds / plain for s, v in own.items()}, seconds, mean, variance, df)
 
 
 def _medians(samples: Samples, name: str) -> dict[Stratum, float]:
