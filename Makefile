@@ -3,21 +3,18 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all check bench install clean
+.PHONY: demo test check bench install clean
 
 demo: $(STAMP)
 	$(BIN)/reinvest demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
-
-test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_public_names.py tests/test_budgets.py
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_public_names.py tests/test_budgets.py tests/test_revisions.py
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

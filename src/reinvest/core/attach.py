@@ -97,9 +97,7 @@ class Attachment:
         self.batch: Batch | None = None
         self.whole: Batch | None = None
         self.last_part = True
-        self.rows = self.count = 0
-        self.losses_of_batch = 0
-        self.batch_in_epoch = 0
+        self.rows = self.count = self.losses_of_batch = self.batch_in_epoch = 0
         self.resumed = self.continued = False
         self.frozen = False
         self.kind: Any = None
@@ -161,6 +159,7 @@ class Attachment:
     # ---- batches -----------------------------------------------------------------------------------------------
 
     def begin_epoch(self, parts: int) -> None:
+        """Move to the next epoch, or go on in the resumed one; refuse one beyond the duration."""
         context = self.context
         if context.step >= context.total_steps:
             raise LoopError(
@@ -272,6 +271,7 @@ class Attachment:
                 torch.cuda.set_rng_state(state[1], self.context.device)
 
     def update(self, closure: Callable[[], Any] | None) -> bool:
+        """Everything between gradients and the next batch; whether the weights were updated."""
         context, scaler = self.context, self.scaler
         progress = context.step / context.total_steps
         updated = True

@@ -198,7 +198,8 @@ class Methods:
         """The loss to call `backward` on: criterion, targets and losses of the chain, averaged over the whole batch.
 
         output: logits [B, C], [B, C, T], [B, T, C] or [B, C, H, W]; target as the batch yielded it. A scalar output
-        (a model that computes its own loss) passes through; methods of the loss side refuse it.
+        (a model that computes its own loss) passes through; methods of the loss side refuse it. Positions with label
+        -100 do not count; an example without any other counts as loss 0.
         """
         now = self._now
         if now is None:
