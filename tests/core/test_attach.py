@@ -17,27 +17,8 @@ from reinvest.core.batch import Batch, Indexed
 from reinvest.core.chain import Methods
 from reinvest.core.errors import Conflict, InvalidValue, LoopError
 from reinvest.core.method import Context, Method
-from toys import (
-    Climb,
-    Decay,
-    Jitter,
-    Keep,
-    Notebook,
-    Refuse,
-    Shift,
-    Shrink,
-    Surgery,
-    Weigh,
-    averaged_last,
-    card,
-    examples,
-    net,
-    own_loop,
-    plain_loop,
-    same_bits,
-    sgd,
-    state,
-)
+from toy_loops import averaged_last, examples, net, own_loop, plain_loop, same_bits, sgd, state
+from toys import Climb, Decay, Jitter, Keep, Notebook, Refuse, Shift, Shrink, Surgery, Weigh, card
 
 
 def batches(count: int = 6, bad: int | None = None) -> list[tuple[Tensor, Tensor]]:

@@ -13,7 +13,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 from reinvest.core.batch import ID_KEY, Batch, Indexed, find_ids, unpack
 from reinvest.core.chain import Methods
 from reinvest.core.errors import InvalidValue, MissingIds, ReinvestError
-from toys import Keep, Notebook, Shift, Weigh, examples, net, own_loop, sgd
+from toy_loops import examples, net, own_loop, sgd
+from toys import Keep, Notebook, Shift, Weigh
 
 Pair = namedtuple("Pair", ["image", "label"])
 

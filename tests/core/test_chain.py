@@ -9,26 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from reinvest.core.batch import Indexed
 from reinvest.core.chain import Methods
 from reinvest.core.errors import InvalidValue
 from reinvest.core.method import Context, Method
-from toys import (
-    Decay,
-    Jitter,
-    Keep,
-    Rotate,
-    Shift,
-    Shrink,
-    Smooth,
-    Spy,
-    Weigh,
-    adamw,
+from toy_loops import (
+    OPTIMIZERS,
     averaged_last,
-    card,
-    examples,
+    loader,
     net,
     own_loop,
     plain_loop,
@@ -36,14 +24,7 @@ from toys import (
     sgd,
     state,
 )
-
-OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
-
-
-def loader(batch_size: int = 7, *, indexed: bool = False, dtype: torch.dtype = torch.float32) -> DataLoader[Any]:
-    data: Any = examples(dtype=dtype)
-    return DataLoader(Indexed(data) if indexed else data, batch_size=batch_size)
-
+from toys import Decay, Jitter, Keep, Rotate, Shift, Shrink, Smooth, Spy, Weigh, card
 
 # --- an empty chain is the plain loop --------------------------------------------------------------------------------
 

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from reinvest.core.batch import Batch, Indexed
+from reinvest.core.batch import Batch
 from reinvest.core.chain import Methods
 from reinvest.core.errors import InvalidValue
 from reinvest.core.method import Context, Method
-from toys import (
-    adamw,
-    card,
-    examples,
-    net,
-    sgd,
-)
-
-OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
-
-
-def loader(batch_size: int = 7, *, indexed: bool = False, dtype: torch.dtype = torch.float32) -> DataLoader[Any]:
-    data: Any = examples(dtype=dtype)
-    return DataLoader(Indexed(data) if indexed else data, batch_size=batch_size)
-
+from toy_loops import net, sgd
+from toys import card
 
 # --- tokens and pixels -----------------------------------------------------------------------------------------------
 

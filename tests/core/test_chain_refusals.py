@@ -9,43 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from reinvest.core.batch import Batch, Indexed
+from reinvest.core.batch import Batch
 from reinvest.core.chain import Methods, NoEffectWarning
 from reinvest.core.errors import Conflict, InvalidValue, LoopError, MissingIds, ReinvestError
 from reinvest.core.method import Context, Method
-from toys import (
-    Climb,
-    Decay,
-    Jitter,
-    Keep,
-    Notebook,
-    Refuse,
-    Rotate,
-    Shift,
-    Shrink,
-    Smooth,
-    Spy,
-    Weigh,
-    adamw,
-    card,
-    examples,
-    net,
-    own_loop,
-    plain_loop,
-    same_bits,
-    sgd,
-    state,
-)
-
-OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
-
-
-def loader(batch_size: int = 7, *, indexed: bool = False, dtype: torch.dtype = torch.float32) -> DataLoader[Any]:
-    data: Any = examples(dtype=dtype)
-    return DataLoader(Indexed(data) if indexed else data, batch_size=batch_size)
-
+from toy_loops import examples, loader, net, own_loop, plain_loop, same_bits, sgd, state
+from toys import Climb, Decay, Jitter, Keep, Notebook, Refuse, Rotate, Shift, Shrink, Smooth, Spy, Weigh, card
 
 # --- refusals of loss ------------------------------------------------------------------------------------------------
 

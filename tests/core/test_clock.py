@@ -10,7 +10,8 @@ import torch
 
 from reinvest.core.chain import Methods
 from reinvest.core.clock import StepClock, typical_seconds
-from toys import Sleeper, net, sgd
+from toy_loops import net, sgd
+from toys import Sleeper
 
 STEPS = 100
 

@@ -12,7 +12,7 @@ import torch
 import reinvest as ri
 from reinvest.core.recipe import Recipe
 from reinvest.loop.session import Schedule, Session, build_model, build_task, run_identity
-from toys import plain_loop, same_bits
+from toy_loops import plain_loop, same_bits
 
 CONV = Recipe(task="digits", model={"name": "convnet", "width": 4}, duration="2ep", batch_size=256)
 

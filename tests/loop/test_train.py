@@ -15,7 +15,7 @@ from reinvest.loop.evaluate import evaluate
 from reinvest.loop.session import Session, run_identity
 from reinvest.loop.train import calibrate, train
 from reinvest.store import Run, Store
-from toys import same_bits
+from toy_loops import same_bits
 
 STEPS = 24  # 1,078 training digits in batches of 128, three epochs
 
