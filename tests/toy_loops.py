@@ -127,3 +127,15 @@ def loader(batch_size: int = 7, *, indexed: bool = False, dtype: torch.dtype = t
     """`examples` in batches, with or without ids."""
     data: Any = examples(dtype=dtype)
     return DataLoader(Indexed(data) if indexed else data, batch_size=batch_size)
+
+
+def batches(count: int = 6, bad: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    """Batches of seven; batch `bad` holds an infinite input."""
+    rows = examples(count * 7)
+    made = []
+    for i in range(count):
+        x, y = (torch.stack(column) for column in zip(*rows[i * 7 : i * 7 + 7], strict=True))
+        if i == bad:
+            x[2, 0] = float("inf")
+        made.append((x, y))
+    return made
