@@ -6,6 +6,7 @@ import pytest
 
 from reinvest.core.errors import InvalidValue
 from reinvest.core.method import Context, Method, overrides, phases_of
+from reinvest.core.view import TaskView
 from toys import Climb, Decay, Keep, Shrink, Spy, Surgery
 
 
@@ -41,7 +42,5 @@ def test_a_context_derives_progress_and_device() -> None:
     from torch import nn
 
     model = nn.Linear(2, 2)
-    context = Context(
-        model, torch.optim.SGD(model.parameters(), 0.1), nn.functional.cross_entropy, 5, 20, 10, 0, 0, (0, 1)
-    )
+    context = Context(model, torch.optim.SGD(model.parameters(), 0.1), TaskView(), 5, 20, 10, 0, 0, (0, 1))
     assert context.progress == 0.25 and context.device == torch.device("cpu")

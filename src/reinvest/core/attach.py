@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,38 +17,13 @@ from .duration import Duration
 from .errors import Conflict, InvalidValue, LoopError, MissingIds
 from .method import Context, Method
 from .protocols import current_recorder
+from .view import view_of
+from .wrappers import inner_module, is_compiled, ranks
 
 if TYPE_CHECKING:
     from .chain import Methods
 
 CLOSURE = "def closure():\n    methods.loss(model(x), y).backward()\nmethods.step(closure)"
-
-
-def inner_module(model: nn.Module) -> nn.Module:
-    """The module inside torch.compile's and DistributedDataParallel's wrappers."""
-    inside = _unwrap(model)
-    return model if inside is None else inner_module(inside)
-
-
-def is_compiled(model: nn.Module) -> bool:
-    """Whether torch.compile wraps the model, or was called on it in place."""
-    if getattr(model, "_orig_mod", None) is not None or getattr(model, "_compiled_call_impl", None) is not None:
-        return True
-    inside = _unwrap(model)
-    return inside is not None and is_compiled(inside)
-
-
-def _unwrap(model: nn.Module) -> nn.Module | None:
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        return model.module  # type: ignore[no-any-return]
-    return getattr(model, "_orig_mod", None)
-
-
-def ranks() -> tuple[int, int]:
-    """(rank, number of ranks) of torch.distributed, (0, 1) without it."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 class Attachment:
@@ -77,7 +53,7 @@ class Attachment:
         self.context = Context(
             inner_module(model),
             optimizer,
-            criterion,
+            replace(view_of(data), criterion=criterion),
             0,
             total,
             steps_per_epoch,
@@ -94,6 +70,7 @@ class Attachment:
         self.once = tuple(m for m in gradients if not m.needs_closure)
         self.ending = contextlib.ExitStack()
         self.recording = False
+        self.one_off = 0.0
         self.batch: Batch | None = None
         self.whole: Batch | None = None
         self.last_part = True
@@ -128,6 +105,7 @@ class Attachment:
                 raise MissingIds(f"{method.name} needs example ids and the loader yields none; {IDS_REMEDY}")
             method.start(self.context)
             self.ending.callback(method.finish, self.context)
+            self.one_off += method.one_off()
         if self.recorder is not None:
             context = self.context
             self.recording = True
@@ -140,13 +118,16 @@ class Attachment:
                     "examples": self.examples,
                     "methods": [m.spec() for m in self.chain.members],
                     "seed": context.seed,
+                    "data": self.context.task.plain(),
                     "where": self.where,
+                    "view": self.context.task,
+                    "reuse": [{"run": run, "how": how} for m in self.chain.members for run, how in m.reuses()],
                 }
             )
 
     def where(self) -> dict[str, Any]:
         """Where training stands: steps done, epoch, training seconds so far."""
-        return {"step": self.context.step, "epoch": self.context.epoch, "seconds": self.clock.read()["seconds"]}
+        return {"step": self.context.step, "epoch": self.context.epoch, "seconds": self.read_clock()["seconds"]}
 
     def finish(self) -> None:
         """Finish the methods in reverse order, all of them, then the record."""
@@ -154,7 +135,12 @@ class Attachment:
 
     def _end_recording(self) -> None:
         if self.recorder is not None and self.recording:
-            self.recorder.end({"steps": self.context.step, "clock": self.clock.read()})
+            self.recorder.end({"steps": self.context.step, "clock": self.read_clock()})
+
+    def read_clock(self) -> dict[str, Any]:
+        """Training seconds by stratum, with what methods cost once (loading, scoring passes) charged on top."""
+        found, once = self.clock.read(), self.one_off
+        return found | {"seconds": found["seconds"] + once, "one_off_seconds": once} if once else found
 
     # ---- batches -----------------------------------------------------------------------------------------------
 
@@ -229,11 +215,11 @@ class Attachment:
         batch = self.batch
         if self.recorder is None or batch is None or batch.ids is None or batch.mix is not None:
             return
-        if output.ndim != 2 or target.ndim != 1 or target.is_floating_point():
+        if not isinstance(target, Tensor) or target.is_floating_point() or output.ndim != target.ndim + 1:
             return
         with torch.no_grad():
             output = output.detach()
-            raw = cross_entropy(output.float(), target) if losses is None else losses.detach()
+            raw = per_example(cross_entropy(output.float(), target), target) if losses is None else losses.detach()
             self.recorder.observe(self.context.epoch, batch.ids, raw, output, target, None)
 
     # ---- step --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidValue, MissingIds
+from .view import TaskView
 
 ID_KEY = "reinvest_id"
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
@@ -23,6 +24,12 @@ class Mix:
 
     partners: Tensor  # targets of the partners [B, ...]
     coefficients: Tensor  # c in [0, 1], float [B]
+    ids: Tensor | None = None  # ids of the partners [B], where the loader yields ids
+
+    def take(self, rows: Any) -> Mix:
+        """The same blend for the examples `rows`."""
+        ids = None if self.ids is None else self.ids[rows]
+        return Mix(self.partners[rows], self.coefficients[rows], ids)
 
 
 @dataclass(slots=True)
@@ -73,7 +80,7 @@ class Batch:
         def pick(value: Any) -> Any:
             return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
 
-        mix = None if self.mix is None else Mix(self.mix.partners[rows], self.mix.coefficients[rows])
+        mix = None if self.mix is None else self.mix.take(rows)
         return Batch(pick(self.inputs), pick(self.targets), pick(self.ids), _map(self.container, pick), mix)
 
     def package(self) -> Any:
@@ -145,19 +152,26 @@ def unpack(item: Any, indexed: bool) -> Batch:
 class Indexed:
     """Gives every example of a map-style data set its id: (id, x, y) for tuples, `reinvest_id` added to dicts.
 
-    The id is the position in `dataset`, so wrap the whole data set before taking subsets of it. Raises InvalidValue
-    for a data set without a length (a stream has no stable ids).
+    The id is the position in `dataset`, so wrap the whole data set before taking subsets of it. name: what the data
+    set is called; records of another name are refused. hashes: int64 [N] over label and content, so that grown or
+    re-ordered data are seen. Raises InvalidValue for a data set without a length (a stream has no stable ids) and for
+    hashes of another length.
     """
 
     indexed = True
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, name: str = "", hashes: Tensor | None = None) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise InvalidValue(
                 f"ids need a data set with a length and items by number, got {type(dataset).__name__}; "
                 "a stream cannot be indexed, so leave out methods that need ids"
             )
+        if hashes is not None and hashes.shape != (len(dataset),):
+            raise InvalidValue(
+                f"hashes are one number an example ([{len(dataset)}]), got shape {list(hashes.shape)}; hash every example"
+            )
         self.dataset = dataset
+        self.view = TaskView(namespace=name, examples=len(dataset), hashes=None if hashes is None else lambda: hashes)
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -338,7 +338,7 @@ class Methods:
     @property
     def clock(self) -> dict[str, Any]:
         """Training seconds so far: charged, warm-up, wall, and by stratum."""
-        return self._attached("clock").clock.read()
+        return self._attached("clock").read_clock()
 
 
 def _refuse_conflicts(methods: list[Method]) -> None:

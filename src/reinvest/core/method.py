@@ -15,7 +15,7 @@ A phase takes values and returns values, so there is nothing to restore afterwar
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from .batch import Batch
 from .errors import InvalidValue
+from .view import TaskView
 
 PHASES = ("select", "augment", "targets", "losses", "gradients", "weights")
 
@@ -32,19 +33,24 @@ PHASES = ("select", "augment", "targets", "losses", "gradients", "weights")
 class Context:
     """What a method may know of the training it is part of; `progress` and `device` are derived.
 
-    step counts finished optimizer steps, 0 .. total_steps; epoch counts from 0; world is (virtual node, virtual nodes),
+    task says what the loader told of its data, and the loss. step counts finished optimizer steps, 0 .. total_steps; epoch counts from 0; world is (virtual node, virtual nodes),
     which is (rank, ranks) unless the chain was given more nodes than there are processes.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    criterion: Callable[[Tensor, Tensor], Tensor]
+    task: TaskView
     step: int
     total_steps: int
     steps_per_epoch: int
     epoch: int
     seed: int
     world: tuple[int, int]
+
+    @property
+    def criterion(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss, per example."""
+        return self.task.criterion
 
     @property
     def progress(self) -> float:
@@ -107,7 +113,11 @@ class Method:
             raise InvalidValue(
                 f"{cls.__name__} takes the arguments: {known}; got one it does not know ({error})"
             ) from None
-        self.arguments = {name: value for name, value in bound.items() if value != signature.parameters[name].default}
+        self.arguments = {
+            name: plain_argument(value)
+            for name, value in bound.items()
+            if not _same(value, signature.parameters[name].default)
+        }
         return self
 
     def start(self, context: Context) -> None:
@@ -154,6 +164,14 @@ class Method:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`; called after `start`."""
 
+    def reuses(self) -> list[tuple[str, str]]:
+        """The earlier runs that it builds on: (id, how), such as ("3f2a...", "records")."""
+        return []
+
+    def one_off(self) -> float:
+        """Seconds that `start` cost this run beyond its steps (loading, a scoring pass); asked after it, and charged."""
+        return 0.0
+
     @property
     def name(self) -> str:
         """The class name."""
@@ -167,6 +185,24 @@ class Method:
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.arguments.items())})"
+
+
+def plain_argument(value: Any) -> Any:
+    """A constructor argument as a recipe holds it: plain values as they are, a run as its id, anything else as "<Type>"."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): plain_argument(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_argument(v) for v in value]
+    known = getattr(value, "id", None)
+    return known if isinstance(known, str) and hasattr(value, "status") else f"<{type(value).__name__}>"
+
+
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (
+        type(value) is type(default) and not isinstance(value, Tensor) and bool(value == default)
+    )
 
 
 def overrides(method: Method, phase: str) -> bool:

@@ -41,9 +41,12 @@ def join(batches: list[Batch]) -> Batch:
 
     mix = None
     if first.mix is not None:
+        mixes = [b.mix for b in batches if b.mix is not None]
+        ids = [m.ids for m in mixes if m.ids is not None]
         mix = Mix(
-            torch.cat([b.mix.partners for b in batches if b.mix is not None]),
-            torch.cat([b.mix.coefficients for b in batches if b.mix is not None]),
+            torch.cat([m.partners for m in mixes]),
+            torch.cat([m.coefficients for m in mixes]),
+            torch.cat(ids) if len(ids) == len(mixes) else None,
         )
     return Batch(
         column([b.inputs for b in batches]),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from .errors import InvalidValue
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,14 +59,18 @@ class Recorder(Protocol):
     def begin(self, about: dict[str, Any]) -> None:
         """Training starts: duration, total_steps, steps_per_epoch, epochs, examples, methods, seed (plain values).
 
-        about["where"] is a callable: {"step", "epoch", "seconds"} of the training at the moment of the call.
+        about["where"] is a callable: {"step", "epoch", "seconds"} of the training at the moment of the call;
+        about["view"] is the TaskView; about["reuse"] lists {"run", "how"} of the earlier runs that methods build on.
         """
         ...
 
     def observe(
         self, epoch: int, ids: Tensor, losses: Tensor, output: Tensor, targets: Tensor, valid: Tensor | None
     ) -> None:
-        """One batch: ids [B], raw losses [B] against the original targets, output [B, C]; `valid` [B] marks rows to keep."""
+        """One batch: ids [B], raw losses [B] against the original targets, output and targets as the loop has them.
+
+        output: [B, C], or dense [B, C, T], [B, T, C], [B, C, H, W]; `valid` [B] marks the rows to keep.
+        """
         ...
 
     def end(self, about: dict[str, Any]) -> None:
@@ -82,6 +88,26 @@ class Recorder(Protocol):
 
 current_recorder: ContextVar[Recorder | None] = ContextVar("current_recorder", default=None)
 """The run being recorded in this context; `store.record(...)` and `train` set it, `Methods.attach` reads it."""
+
+current_runs: ContextVar[Callable[[str], Any] | None] = ContextVar("current_runs", default=None)
+"""Finds a run by id; a store sets it while it records (`store.record`) and where it lends its runs (`store.lending`)."""
+
+
+def find_run(reference: Any, who: str) -> Any:
+    """The run that a method was given: a Run as it is, an id through the store in use.
+
+    Raises InvalidValue for an id outside any store, and what the store raises for one that it does not hold.
+    """
+    if not isinstance(reference, str):
+        return reference
+    find = current_runs.get()
+    if find is None:
+        raise InvalidValue(
+            f"{who} looks its run up in the store that records the loop, got {reference!r} and no store; "
+            "pass the Run itself, or attach inside 'with store.record(...)' (or 'with store.lending()')"
+        )
+    return find(reference)
+
 
 IDENTITY_VARIABLE = "REINVEST_IDENTITY"
 """Environment variable through which a comparison tells a command or callable which run it is expected to record."""

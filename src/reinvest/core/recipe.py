@@ -107,6 +107,11 @@ class Recipe:
         """Fresh instances of the recipe's methods."""
         return [names.resolve("method", m["name"])(**_arguments(m)) for m in self.methods]
 
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Ids of the earlier runs that its methods build on, in order and each once."""
+        return tuple(dict.fromkeys(run for m in self.build_methods() for run, _ in m.reuses()))
+
     def __hash__(self) -> int:
         return hash(self.canonical())
 
@@ -247,6 +252,12 @@ def _method(value: Any) -> dict[str, Any]:
         ((name, arguments),) = value.items()
         value = {"name": name, **(arguments or {})}
     spec = _spec("method", value)
+    for argument, given in _arguments(spec).items():
+        if isinstance(given, str) and given.startswith("<") and given.endswith(">"):
+            raise InvalidValue(
+                f"a recipe holds names and plain values, got an object for {argument} of {spec['name']} ({given[1:-1]}); "
+                "give the id of a stored run, or use your own loop with ri.Methods(...)"
+            )
     names.resolve("method", spec["name"])(**_arguments(spec))
     return spec
 

@@ -143,15 +143,16 @@ def run_study(
     finally:
         stop_workers()
     runs = {job: found(job, store) for job in jobs}
-    block = _time(study, machine, rounds, listener)
-    return judge(
-        study,
-        runs,
-        block,
-        flags=flags,
-        cost={"runs": len(jobs), "found": len(jobs) - len(todo), "seconds": time.perf_counter() - begun},
-        reproduce=reproduce,
-    )
+    with store.lending():
+        block = _time(study, machine, rounds, listener)
+        return judge(
+            study,
+            runs,
+            block,
+            flags=flags,
+            cost={"runs": len(jobs), "found": len(jobs) - len(todo), "seconds": time.perf_counter() - begun},
+            reproduce=reproduce,
+        )
 
 
 def _check_metric(study: Study) -> None:

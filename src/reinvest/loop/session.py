@@ -72,7 +72,11 @@ def _layout(task_text: str, model_text: str, sources: tuple[str, str]) -> tuple[
 
 
 def run_identity(recipe: Recipe, seed: int, parents: tuple[str, ...] = ()) -> str:
-    """The identity that `train(recipe, seed)` gives its run; the model is built once per (task, model)."""
+    """The identity that `train(recipe, seed)` gives its run; the model is built once per (task, model).
+
+    parents: ids of runs besides those that the recipe's own methods build on.
+    """
+    parents = tuple({*parents, *recipe.parents})
     sources = _source("task", recipe.task), _source("model", recipe.model)
     layout = _layout(json.dumps(recipe.task, sort_keys=True), json.dumps(recipe.model, sort_keys=True), sources)
     return identity(recipe, seed, fingerprint=build_task(recipe).fingerprint, layout=layout, parents=parents)

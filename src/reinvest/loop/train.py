@@ -84,7 +84,7 @@ def train(
     if evaluations < 1:
         raise InvalidValue(f"evaluations is 1 or more (the last one is at the end), got {evaluations}; leave it at 10")
     where = _device(device)
-    parent_ids = tuple(str(getattr(p, "id", p)) for p in parents)
+    parent_ids = tuple(dict.fromkeys([*(str(getattr(p, "id", p)) for p in parents), *recipe.parents]))
     known = run_identity(recipe, seed, parent_ids)
     found = store.find(known, status=("finished", "diverged"))
     if found is not None:

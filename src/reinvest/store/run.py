@@ -224,6 +224,11 @@ class Run:
         return list(json.loads(self._summary.parents))
 
     @property
+    def reuse(self) -> list[dict[str, str]]:
+        """How it was made from earlier runs: {"run": id, "how": "records", "warm start", ...} each; [] for none."""
+        return list(self._truth().get("reuse") or [])
+
+    @property
     def status(self) -> str:
         """One of `STATUSES`; "interrupted" also for a run whose process is gone."""
         return self._row().status

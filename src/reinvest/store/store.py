@@ -25,7 +25,7 @@ from ..core.errors import (
     UnknownName,
     unknown,
 )
-from ..core.protocols import IDENTITY_VARIABLE, current_recorder
+from ..core.protocols import IDENTITY_VARIABLE, current_recorder, current_runs
 from . import upkeep, where
 from .artifacts import writing
 from .index import Index
@@ -100,7 +100,7 @@ class Store:
         AlreadyFinished, StoreUnwritable.
         """
         writer = self._begin(self._plan(name, task, config, seed, parents, identity), records, facts, once)
-        token = current_recorder.set(writer)
+        token, lent = current_recorder.set(writer), current_runs.set(self.get)
         try:
             yield writer
             if not writer.ended:
@@ -113,8 +113,18 @@ class Store:
                 error.add_note(f"while ending run {writer.id}: {second}")
             raise
         finally:
+            current_runs.reset(lent)
             current_recorder.reset(token)
             writer.release()
+
+    @contextmanager
+    def lending(self) -> Iterator[Store]:
+        """While the block lasts, methods find this store's runs by id (inside `record` they do anyway)."""
+        token = current_runs.set(self.get)
+        try:
+            yield self
+        finally:
+            current_runs.reset(token)
 
     def _plan(
         self,

@@ -244,7 +244,12 @@ class RunWriter:
         """
         self._open()
         about = dict(about)
-        self._where = about.pop("where", None)
+        self._where, view = about.pop("where", None), about.pop("view", None)
+        known = self._data.get("reuse") or []
+        self._data["reuse"] = known + [
+            r for r in plain({"reuse": about.pop("reuse", [])}, "reuse")["reuse"] if r not in known
+        ]
+        self._data["parents"] = list(dict.fromkeys([*self._data["parents"], *(r["run"] for r in self._data["reuse"])]))
         plan = plain(about, "the plan of the chain")
         if not self._data["training"] and not self._facts_known:
             self._before_facts = None  # interrupted before a chain had said what it trains on
@@ -253,7 +258,7 @@ class RunWriter:
         if self._resumed:
             self._write_truth()
         if self._records is not None:
-            self._records.begin(about.get("examples"), about.get("epochs"))
+            self._records.begin(about.get("examples"), about.get("epochs"), view)
 
     @property
     def observing(self) -> bool:

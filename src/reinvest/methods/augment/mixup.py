@@ -102,7 +102,9 @@ class Mixup(Method):
         draws = stream(context.seed, "Mixup", context.epoch, context.step, node=context.world[0])
         mixed, partners, coefficient = mix_examples(batch.inputs, self.alpha, draws)
         coefficients = torch.full((len(batch),), coefficient, dtype=torch.float64, device=batch.targets.device)
-        mix = Mix(batch.targets[partners.to(batch.targets.device)], coefficients)
+        at = partners.to(batch.targets.device)
+        ids = None if batch.ids is None else batch.ids[partners.to(batch.ids.device)]
+        mix = Mix(batch.targets[at], coefficients, ids)
         return Batch(mixed, batch.targets, batch.ids, batch.container, mix)
 
     def targets(self, targets: Tensor, output: Tensor, batch: Batch, context: Context) -> Tensor:

@@ -1,0 +1,33 @@
+"""What is around a model: torch.compile, DistributedDataParallel, and the processes that train together."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def inner_module(model: nn.Module) -> nn.Module:
+    """The module inside torch.compile's and DistributedDataParallel's wrappers."""
+    inside = _unwrap(model)
+    return model if inside is None else inner_module(inside)
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether torch.compile wraps the model, or was called on it in place."""
+    if getattr(model, "_orig_mod", None) is not None or getattr(model, "_compiled_call_impl", None) is not None:
+        return True
+    inside = _unwrap(model)
+    return inside is not None and is_compiled(inside)
+
+
+def _unwrap(model: nn.Module) -> nn.Module | None:
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return model.module  # type: ignore[no-any-return]
+    return getattr(model, "_orig_mod", None)
+
+
+def ranks() -> tuple[int, int]:
+    """(rank, number of ranks) of torch.distributed, (0, 1) without it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
