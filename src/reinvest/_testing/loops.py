@@ -243,6 +243,10 @@ class HandLoop:
         """Change targets."""
         return y
 
+    def losses(self, losses: Tensor, output: Tensor, ids: Tensor, x: Tensor) -> Tensor:
+        """Change the losses per example."""
+        return losses
+
     def gradients(self, again: Callable[[], None]) -> None:
         """Change gradients."""
 
@@ -259,16 +263,17 @@ class HandLoop:
         for epoch in range(self.setup.epochs):
             self.epoch = epoch
             for batch in self.setup.loader(epoch):
-                _, x, y = self.batch(*batch)
+                ids, x, y = self.batch(*batch)
                 before = torch.get_rng_state()
 
-                def evaluate(x: Tensor = x, y: Tensor = y) -> None:
+                def evaluate(ids: Tensor = ids, x: Tensor = x, y: Tensor = y) -> None:
                     output = self.model(x)
                     wanted = self.targets(y, output)
                     if self.mean_first:
                         loss = F.cross_entropy(output, wanted)
                     else:
-                        loss = F.cross_entropy(output, wanted, reduction="none").mean()
+                        losses = F.cross_entropy(output, wanted, reduction="none")
+                        loss = self.losses(losses, output, ids, x).mean()
                     loss.backward()  # type: ignore[no-untyped-call]
 
                 def again(evaluate: Callable[[], None] = evaluate, before: Tensor = before) -> None:

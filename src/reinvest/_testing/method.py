@@ -46,6 +46,8 @@ class MethodContract:
     """Arguments with which the method acts in a run of nine steps (default: the class's own `example`)."""
     bad: ClassVar[Sequence[Mapping[str, Any]]] = ()
     """Arguments that must be refused."""
+    needed: ClassVar[Mapping[str, Any]] = {}
+    """Arguments without which the method cannot be made, for the refusals in `bad`."""
     function_form: ClassVar[type[HandLoop] | None] = None
     """A hand-written loop that does with plain functions what the method does with `example`."""
     setup: ClassVar[Setup] = Setup()
@@ -166,13 +168,13 @@ class MethodContract:
         assert self.bad or not has_arguments, "list the arguments that must be refused in `bad`"
         for arguments in self.bad:
             with pytest.raises(InvalidValue) as caught:
-                self.method(**arguments)
+                self.method(**{**self.needed, **arguments})
             text = str(caught.value)
             received = [repr(value) for value in arguments.values()]
             assert ", got " in text and ";" in text, text
             assert any(value in text for value in received), f"{received} not in: {text}"
         with pytest.raises(InvalidValue, match="takes the arguments"):
-            self.method(no_such_argument=1)
+            self.method(**self.needed, no_such_argument=1)
 
     def test_10_finish_leaves_nothing_behind(self) -> None:
         """Clause 10: no hook, buffer, attribute or flag, on the model, the optimizer or the method itself."""

@@ -18,14 +18,18 @@ def _torch_layout(output: Tensor, target: Tensor) -> bool:
     return output.ndim == 2 or target.ndim != output.ndim - 1 or output.shape[2:] == target.shape[1:]
 
 
+def classes_second(output: Tensor, target: Any) -> Tensor:
+    """Logits with the classes in dimension 1: [B, C, ...] as it is, [B, T, C] (known by target [B, T]) turned round."""
+    dense = isinstance(target, Tensor) and not target.is_floating_point()
+    return output.movedim(-1, 1) if dense and not _torch_layout(output, target) else output
+
+
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy without averaging over the batch: [B] for logits [B, C], [B, T] for [B, C, T] or [B, T, C].
 
     target: class numbers int64 [B] / [B, T] / [B, H, W] (-100 is ignored), or class probabilities shaped as output.
     """
-    if not target.is_floating_point() and not _torch_layout(output, target):
-        output = output.movedim(-1, 1)
-    return F.cross_entropy(output, target, reduction="none", ignore_index=IGNORE)
+    return F.cross_entropy(classes_second(output, target), target, reduction="none", ignore_index=IGNORE)
 
 
 def valid_counts(losses: Tensor, targets: Any) -> Tensor:

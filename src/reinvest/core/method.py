@@ -168,6 +168,10 @@ class Method:
         """The earlier runs that it builds on: (id, how), such as ("3f2a...", "records")."""
         return []
 
+    def factories(self) -> list[str]:
+        """References "package.module:name" among the arguments, whose source is part of a recipe's identity."""
+        return []
+
     def one_off(self) -> float:
         """Seconds that `start` cost this run beyond its steps (loading, a scoring pass); asked after it, and charged."""
         return 0.0

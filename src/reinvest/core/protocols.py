@@ -11,6 +11,9 @@ from .errors import InvalidValue
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .batch import Batch
+    from .method import Context
+
 
 class Loader(Protocol):
     """One epoch of batches (ids [B] int64, inputs [B, ...], targets [B, ...]); `len` counts the whole epoch."""
@@ -83,6 +86,30 @@ class Recorder(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`."""
+        ...
+
+
+class Teacher(Protocol):
+    """What a student learns from: an earlier run through its records or its weights, or any model.
+
+    run: its id ("" for a model that is no run). how: "records", "clean pass" or "forward". seconds: what opening it
+    cost this run once. looks: whether each call costs a forward pass. centred: whether it knows logits only up to a
+    constant per row. stride: it knows every stride-th pixel in both directions (1: all).
+    """
+
+    run: str
+    how: str
+    seconds: float
+    looks: bool
+    centred: bool
+    stride: int
+
+    def __call__(self, batch: Batch, context: Context) -> tuple[Tensor, Tensor | None]:
+        """(logits [B, C, ...], known [B] or [B, ...] or None for all) of the batch's examples, without a gradient."""
+        ...
+
+    def close(self) -> None:
+        """Leave the teacher as it was found."""
         ...
 
 

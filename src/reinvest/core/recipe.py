@@ -157,6 +157,8 @@ def _code(recipe: Recipe) -> dict[str, Any]:
             found[spec["name"]] = source_hash(made)
         else:
             found[f"{kind} {spec['name']}"] = getattr(made, "revision", 1)
+    for reference in {r for m in recipe.build_methods() for r in m.factories()}:
+        found[reference] = source_hash(names.load(reference))
     return found
 
 

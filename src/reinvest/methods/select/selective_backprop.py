@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...core.batch import TARGET_KEYS, Batch
+from ...core.batch import Batch
 from ...core.criterion import check_losses, per_example
 from ...core.errors import InvalidValue
+from ...core.forward import logits_of
 from ...core.method import Card, Context, Method
 from ...core.streams import Stream, stream
 from .._check import number, whole
@@ -138,7 +139,7 @@ class SelectiveBackprop(Method):
                 "loader yield them"
             )
         with looking(context.model):
-            output = _forward(context.model, batch.with_inputs(self._small(batch.inputs)), device)
+            output = logits_of(context.model, batch.with_inputs(self._small(batch.inputs)), device, self.name)
             targets = targets.to(device)
             losses = check_losses(context.criterion(output, targets), len(targets), context.criterion)
         return per_example(losses, targets)
@@ -158,20 +159,3 @@ class SelectiveBackprop(Method):
     def kind(self, context: Context) -> Hashable:
         """ "selecting" or "plain"."""
         return "selecting" if self.selects(context) else "plain"
-
-
-def _forward(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
-    """Logits of a batch: model(x), or model(**fields) less the targets for batches that are dicts."""
-    if isinstance(batch.container, Mapping):
-        fields = {k: v for k, v in batch.package().items() if k not in TARGET_KEYS}
-        found = model(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in fields.items()})
-    else:
-        found = model(batch.inputs.to(device))
-    output = getattr(found, "logits", found)
-    if not isinstance(output, Tensor) or output.ndim < 2:
-        raise InvalidValue(
-            f"SelectiveBackprop needs logits [B, C, ...] from the model, got {type(output).__name__}; return the "
-            "logits "
-            "(or an object with a field 'logits')"
-        )
-    return output

@@ -1,0 +1,158 @@
+"""Whether an earlier run may teach this one: same examples, same classes, same inputs, and no sight of the test set."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import DataError, InvalidValue
+from ..core.method import Context
+from ..core.view import TEST, TRAIN, VALIDATION, TaskView
+
+TAUGHT = ("records", "clean pass", "forward", "distillation")
+"""Ways of re-use that make a run a student."""
+
+
+class ReuseWarning(UserWarning):
+    """A re-use that is allowed and known to work badly, or that could not be checked."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of the data behind a teacher; empty where nothing is. `name` is what messages call it."""
+
+    name: str
+    namespace: str = ""
+    fingerprint: str = ""
+    classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+    preprocessing: str = ""
+    hashes: Tensor | None = None
+    roles: Tensor | None = None
+
+
+def class_map(source: Source, view: TaskView, classes: int | None) -> list[int] | None:
+    """Where each of the teacher's classes stands among the student's; None if they are the same.
+
+    classes: the width of the student's output, where it is known. Raises InvalidValue for another label space or order.
+    """
+    theirs, ours = source.class_names, view.class_names
+    remedy = "take a teacher that was trained on these classes"
+    if theirs is None or ours is None:
+        mine = view.classes or classes
+        if source.classes is not None and mine is not None and source.classes != mine:
+            raise InvalidValue(
+                f"teacher and student share their classes, got {source.classes} of {source.name} for {mine} here, without "
+                f"class names to match them by; {remedy}"
+            )
+        return None
+    if tuple(theirs) == tuple(ours):
+        return None
+    unknown = [name for name in theirs if name not in ours]
+    if unknown:
+        raise InvalidValue(
+            f"a teacher's classes are among the student's, got {_some(unknown)} of {source.name}, which this task does "
+            f"not have; {remedy}"
+        )
+    if set(theirs) == set(ours):
+        raise InvalidValue(
+            f"teacher and student number their classes alike, got another order of the same {len(ours)} names from "
+            f"{source.name}; keep the order of class_names"
+        )
+    return [ours.index(name) for name in theirs]
+
+
+def check_data(source: Source, view: TaskView, *, by_id: bool) -> None:
+    """Refuse a teacher whose data do not fit; by_id: its answers are looked up by example id.
+
+    Raises InvalidValue for another data set, other preprocessing, or a teacher that trained on this task's test
+    examples; DataError where shared ids stand for different examples. Warns where the latter two cannot be checked.
+    """
+    same = not source.namespace or not view.namespace or source.namespace == view.namespace
+    if by_id and not same:
+        raise InvalidValue(
+            f"records belong to the ids of one data set, got those of {source.namespace!r} ({source.name}) for "
+            f"{view.namespace!r}; take a run on the same data, or source='forward'"
+        )
+    if source.preprocessing and view.preprocessing and source.preprocessing != view.preprocessing:
+        raise InvalidValue(
+            f"teacher and student see the same inputs, got preprocessing {source.preprocessing!r} of {source.name} for "
+            f"{view.preprocessing!r}; train the teacher on the same inputs"
+        )
+    hashes = view.hashes() if view.hashes is not None else None
+    if source.hashes is not None and hashes is not None and (same or by_id):
+        _check_hashes(source, hashes)
+    check_leak(source, view, hashes)
+
+
+def _check_hashes(source: Source, hashes: Tensor) -> None:
+    assert source.hashes is not None
+    shared = min(len(hashes), len(source.hashes))
+    # 0 stands for a row that was not hashed (data sets beyond a million rows are sampled).
+    differ = (source.hashes[:shared] != hashes[:shared]) & (source.hashes[:shared] != 0) & (hashes[:shared] != 0)
+    if bool(differ.any()):
+        raise DataError(
+            f"an id stands for one example, got {int(differ.sum())} ids whose content or label differs between "
+            f"{source.name} and this data set, the first {int(differ.nonzero()[0])}; do not re-order or relabel rows, "
+            "append new ones"
+        )
+
+
+def check_leak(source: Source, view: TaskView, hashes: Tensor | None) -> None:
+    """Refuse a teacher whose training or validation examples are among the student's test examples."""
+    if source.fingerprint and source.fingerprint == view.fingerprint:
+        return
+    if view.roles is None:
+        return
+    test = view.roles() == TEST
+    if source.roles is None:
+        if source.namespace:
+            warnings.warn(
+                f"{source.name} kept no list of its training examples, so it cannot be checked whether it saw this "
+                "task's test set; train teachers with records=True",
+                ReuseWarning,
+                stacklevel=2,
+            )
+        return
+    seen = (source.roles == TRAIN) | (source.roles == VALIDATION)
+    if source.namespace == view.namespace or source.hashes is None or hashes is None:
+        shared = min(len(seen), len(test))
+        leaked = int((seen[:shared] & test[:shared]).sum())
+    else:
+        leaked = int(torch.isin(hashes[test], source.hashes[seen]).sum())
+    if leaked:
+        raise InvalidValue(
+            f"a teacher has not seen the student's test examples, got {leaked} of them among the training or validation "
+            f"examples of {source.name}; take a run with the same test split"
+        )
+
+
+def warn_about_weight(source: Source, run: Any, context: Context) -> None:
+    """Warn of a constant weight where it is known to hold students back (records card, sections 4 and 5)."""
+    epochs = run.training.get("epochs") if run is not None else None
+    own = context.total_steps / context.steps_per_epoch
+    if epochs is not None and own > epochs / 4:
+        warnings.warn(
+            f"a constant weight helps students of at most a quarter of the teacher's length, got {own:g} epochs for "
+            f"{epochs} of {source.name}: near the teacher's length it ends below plain training; leave weight at 0.9, "
+            "which is annealed to 0",
+            ReuseWarning,
+            stacklevel=2,
+        )
+    if run is not None and any(r["how"] in TAUGHT for r in run.reuse):
+        warnings.warn(
+            f"a constant weight under a teacher that was distilled itself gets worse from run to run, got {source.name}; "
+            "leave weight at 0.9, which is annealed to 0",
+            ReuseWarning,
+            stacklevel=2,
+        )
+
+
+def _some(values: Sequence[object], most: int = 5) -> str:
+    shown = ", ".join(map(repr, values[:most]))
+    return shown if len(values) <= most else f"{shown} and {len(values) - most} more"

@@ -1,0 +1,379 @@
+"""Choosing a teacher: an earlier run by its records, by one clean pass or by its weights, or any model at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..core import names
+from ..core.batch import Batch
+from ..core.errors import DataError, InvalidValue, ReinvestError, StoreError
+from ..core.forward import logits_of
+from ..core.method import Context
+from ..core.protocols import Teacher, find_run
+from ..core.view import TRAIN
+from .clean import CleanPass, clean_pass_of_view, evaluating, open_clean
+from .fit import Source, check_data, class_map, warn_about_weight
+
+FLOOR = -12.0
+"""Log-probability of a class that the teacher does not have."""
+HELD = 1 << 28
+"""Bytes of log-probabilities that are kept decoded on the device; larger tables are read row by row."""
+
+
+class Rows(Protocol):
+    """Log-probabilities by example id: a run's records, or a clean pass."""
+
+    @property
+    def examples(self) -> int | None:
+        """N: ids are 0 ... N - 1."""
+        ...
+
+    @property
+    def classes(self) -> int | None:
+        """Classes of a row."""
+        ...
+
+    def rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """(log-probabilities [B, C] or [B, P, C], known [B] or [B, P])."""
+        ...
+
+
+class TableTeacher:
+    """Answers by looking up what was kept of each example: no forward pass."""
+
+    looks, centred = False, True
+
+    def __init__(self, rows: Rows, source: Source, run: Any, how: str, context: Context, begun: float) -> None:
+        self.run, self.how = ("" if run is None else str(run.id)), how
+        self.stride = int(getattr(rows, "stride", 1) or 1)
+        self._rows, self._name = rows, source.name
+        view = context.task
+        self._map = class_map(source, view, None)
+        self._classes = view.classes or rows.classes
+        self._dense = getattr(rows, "positions", None) is not None
+        self._table: Tensor | None = None
+        self._all_known = False
+        labels = getattr(rows, "labels", None)
+        self._labels = labels if source.hashes is None or view.hashes is None else None
+        self._check_overlap(context)
+        self._hold(context)
+        self.seconds = time.perf_counter() - begun
+
+    def _check_overlap(self, context: Context) -> None:
+        """Refuse a table that knows none of the examples that will be trained on."""
+        roles = context.task.roles() if context.task.roles is not None else None
+        count = self._rows.examples or 0
+        ids = torch.arange(count) if roles is None else (roles == TRAIN).nonzero().flatten()
+        ids = ids[ids < count]
+        known = sum(int(self._rows.rows(part)[1].sum()) for part in ids.split(65536)) if len(ids) else 0
+        if not known:
+            raise InvalidValue(
+                f"a teacher's records know some of the training examples, got none in common with {self._name}; "
+                "take a run on the same data, or source='clean pass'"
+            )
+        everything = roles is not None and not self._dense and known == int((roles == TRAIN).sum())
+        self._all_known = everything
+
+    def _hold(self, context: Context) -> None:
+        """Keep a small table decoded where the student is, so that a step costs one look-up."""
+        own = context.task.examples or self._rows.examples or 0
+        count = self._rows.examples or 0
+        if self._dense or not own or own * (self._classes or 0) * 4 > HELD:
+            return
+        found = [self._read(part) for part in torch.arange(min(own, count)).split(65536)]
+        table, known = torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+        if own > len(table):
+            table = torch.cat([table, table.new_zeros(own - len(table), table.shape[1])])
+            known = torch.cat([known, known.new_zeros(own - len(known))])
+        self._table, self._known = table.to(context.device), known.to(context.device)
+
+    def _read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows with the student's classes; examples that came later are unknown."""
+        count = self._rows.examples or 0
+        inside = (ids >= 0) & (ids < count)
+        found, known = self._rows.rows(torch.where(inside, ids, 0))
+        known = known & (inside if known.ndim == 1 else inside.unsqueeze(1))
+        if self._map is not None:
+            wider = found.new_full((*found.shape[:-1], self._classes or 0), FLOOR)
+            wider[..., self._map] = found
+            found = wider
+        return (found.movedim(-1, 1) if found.ndim > 2 else found), known
+
+    def _lookup(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        if self._table is None:
+            return self._read(ids.cpu())
+        ids = ids.to(self._table.device)
+        return self._table[ids], self._known[ids]
+
+    def __call__(self, batch: Batch, context: Context) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities [B, C] or [B, C, P] of the batch's examples; blends are blended likewise."""
+        ids = batch.need_ids("Distill from records")
+        if self._labels is not None and context.step < context.steps_per_epoch:
+            self._compare_labels(ids, batch.targets)
+        own, known = self._lookup(ids)
+        if batch.mix is None:
+            return own, None if self._all_known else known
+        if batch.mix.ids is None:
+            raise InvalidValue(
+                "records are blended by the ids of both examples, got a blend without partners' ids; "
+                "let the blending method fill Mix.ids, or use source='forward'"
+            )
+        other, known_too = self._lookup(batch.mix.ids)
+        c = batch.mix.coefficients.to(own.device, own.dtype).view(-1, *[1] * (own.ndim - 1))
+        blended = (c * own.softmax(1) + (1.0 - c) * other.softmax(1)).clamp_min(1e-30).log()
+        return blended, None if self._all_known else known & known_too
+
+    def _compare_labels(self, ids: Tensor, targets: Any) -> None:
+        """Without content hashes, the labels of the first epoch tell whether ids still mean the same examples."""
+        assert self._labels is not None
+        if not isinstance(targets, Tensor) or targets.ndim != 1 or targets.is_floating_point():
+            return
+        ids, targets = ids.cpu(), targets.cpu()
+        inside = ids < len(self._labels)
+        then = self._labels[torch.where(inside, ids, 0)].long()
+        if self._map is not None:
+            then = torch.where(then >= 0, torch.tensor(self._map)[then.clamp(min=0)], then)
+        differ = inside & (then >= 0) & (then != targets)
+        if bool(differ.any()):
+            first = int(ids[differ][0])
+            raise DataError(
+                f"an id stands for one example, got another label for {int(differ.sum())} ids of a batch than "
+                f"{self._name} saw, the first {first}; do not re-order or relabel rows, append new ones"
+            )
+
+    def close(self) -> None:
+        """Let the table go."""
+        self._table = None
+
+
+class ForwardTeacher:
+    """Answers by looking at the student's own view of each batch."""
+
+    looks, centred, stride = True, False, 1
+
+    def __init__(self, model: Callable[..., Any], source: Source, run: Any, context: Context, begun: float) -> None:
+        self.run, self.how = ("" if run is None else str(run.id)), "forward"
+        self._model, self._map = model, class_map(source, context.task, None)
+        self._classes = context.task.classes
+        self._mode = evaluating(model)
+        self._mode.__enter__()
+        self.seconds = time.perf_counter() - begun
+
+    def __call__(self, batch: Batch, context: Context) -> tuple[Tensor, Tensor | None]:
+        """Logits [B, C, ...] of the batch as the student sees it."""
+        with torch.no_grad():
+            found = logits_of(self._model, batch, context.device, "Distill")
+        if self._map is not None:
+            wider = found.new_full((len(found), self._classes or 0, *found.shape[2:]), FLOOR)
+            wider[:, self._map] = found.log_softmax(1)
+            found = wider
+        return found, None
+
+    def close(self) -> None:
+        """Put the model's mode back."""
+        self._mode.__exit__()
+
+
+# ---- opening -------------------------------------------------------------------------------------------------------
+
+
+def open_auto(reference: Any, context: Context, *, constant: bool) -> Teacher:
+    """Records where the run has rows, else one clean pass; a model or callable is asked at every step."""
+    if isinstance(reference, CleanPass):
+        return open_clean_pass(reference, context, constant=constant)
+    if _is_model(reference):
+        return open_forward(reference, context, constant=constant)
+    run = _run(reference)
+    if _has_rows(run):
+        return open_records(run, context, constant=constant)
+    return open_clean_pass(run, context, constant=constant)
+
+
+def open_records(reference: Any, context: Context, *, constant: bool) -> Teacher:
+    """A teacher that is a run with records. Raises StoreError if it has none."""
+    begun = time.perf_counter()
+    if _is_model(reference):
+        raise InvalidValue(
+            f"records belong to a run, got {_named(reference)}; use source='forward', or make a clean_pass(...)"
+        )
+    run = _run(reference)
+    records = run.records()
+    if not _has_rows(run):
+        records.rows(torch.zeros(1, dtype=torch.int64))  # its refusal says why there are none
+    source = _source(run)
+    check_data(source, context.task, by_id=True)
+    if constant:
+        warn_about_weight(source, run, context)
+    return TableTeacher(records, source, run, "records", context, begun)
+
+
+def open_clean_pass(reference: Any, context: Context, *, constant: bool) -> Teacher:
+    """A teacher by one evaluation pass: made before, found in the store, or made now."""
+    begun = time.perf_counter()
+    if isinstance(reference, CleanPass):
+        view = reference.view
+        source = Source(
+            "the clean pass",
+            view.namespace,
+            "",
+            view.classes or reference.classes,
+            view.class_names,
+            view.preprocessing,
+        )
+        check_data(source, context.task, by_id=True)
+        return TableTeacher(reference, source, None, "clean pass", context, begun - reference.seconds)
+    if _is_model(reference):
+        model = _model(reference)
+        made = _pass_now(model, context, None, _named(reference))
+        source = Source(_named(reference), classes=made.classes)
+        return TableTeacher(made, source, None, "clean pass", context, begun)
+    run = _run(reference)
+    source = _source(run)
+    check_data(source, context.task, by_id=False)
+    if constant:
+        warn_about_weight(source, run, context)
+    path = run.path.parent.parent / "cache" / f"{run.id}-{context.task.fingerprint or 'data'}.rows"
+    known = open_clean(path, context.task) if context.task.fingerprint else None
+    if known is not None:
+        # Charged in full although it was made for somebody else: each comparison pays for what it uses.
+        return TableTeacher(known, source, run, "clean pass", context, begun - known.seconds)
+    made = _pass_now(model_of(run, context), context, path if context.task.fingerprint else None, source.name)
+    return TableTeacher(made, source, run, "clean pass", context, begun)
+
+
+def open_forward(reference: Any, context: Context, *, constant: bool) -> Teacher:
+    """A teacher that looks at every batch: a run's weights in its own model, or any model or callable."""
+    begun = time.perf_counter()
+    if isinstance(reference, CleanPass):
+        raise InvalidValue("a clean pass answers by id, got one with source='forward'; leave source at 'auto'")
+    if _is_model(reference):
+        return ForwardTeacher(_model(reference), Source(_named(reference)), None, context, begun)
+    run = _run(reference)
+    source = _source(run)
+    check_data(source, context.task, by_id=False)
+    if constant:
+        warn_about_weight(source, run, context)
+    return ForwardTeacher(model_of(run, context), source, run, context, begun)
+
+
+catalog = {"auto": open_auto, "records": open_records, "clean pass": open_clean_pass, "forward": open_forward}
+"""Source of a teacher's answers -> how it is opened: (reference, context, constant=...) -> Teacher."""
+
+
+def model_of(run: Any, context: Context) -> nn.Module:
+    """A run's model with its weights, in eval mode, on the student's device; built from the recipe it was trained with.
+
+    Raises InvalidValue for a run of an own loop, whose model only its author can build, and where the weights do not
+    fit the model any more.
+    """
+    spec = run.config.get("model") if isinstance(run.config, dict) else None
+    if not isinstance(spec, dict) or "name" not in spec or "task" not in run.config:
+        raise InvalidValue(
+            f"the model of a run is built from its recipe, got run {run.id!r} of an own loop; build the model, load "
+            "run.weights() into it and pass the model, or use source='records'"
+        )
+    weights = run.weights()
+    known = run.training.get("data") or {}
+    factory = names.resolve("model", spec["name"])
+    arguments = {k: v for k, v in spec.items() if k != "name"}
+    classes = known.get("classes") or context.task.classes
+    with torch.random.fork_rng():
+        model: nn.Module = factory(input_shape=_input_shape(context), classes=classes, **arguments)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InvalidValue(
+            f"a run's weights fit the model of its recipe, got run {run.id!r} and {spec['name']!r}, which do not "
+            f"({reason}); restore the code that it was trained with"
+        ) from None
+    return model.to(context.device).eval().requires_grad_(False)
+
+
+def _input_shape(context: Context) -> tuple[int, ...]:
+    if context.task.clean is None:
+        raise InvalidValue(
+            "building a run's model needs the shape of the inputs, got a loader that does not tell; "
+            "build the model yourself, load run.weights() and pass the model"
+        )
+    _, x, _ = next(iter(context.task.clean(1)))
+    return tuple(x.shape[1:])
+
+
+def _pass_now(model: Any, context: Context, path: Path | None, name: str) -> CleanPass:
+    view = context.task
+    if view.clean is None or view.examples is None:
+        raise InvalidValue(
+            f"a clean pass needs the training examples without augmentation, got a loader that does not offer them for {name}; "
+            "make it yourself: ri.Distill(clean_pass(model, loader))"
+        )
+    if path is None:
+        import tempfile
+
+        path = Path(tempfile.mkdtemp(prefix="reinvest-")) / "clean.rows"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return clean_pass_of_view(model, view, view.examples, path, context.device)
+
+
+def _run(reference: Any) -> Any:
+    run = find_run(reference, "Distill")
+    if run.status != "finished":
+        raise InvalidValue(
+            f"a teacher is a finished run, got run {run.id!r} ({run.status}); finish it or take another one"
+        )
+    return run
+
+
+def _has_rows(run: Any) -> bool:
+    try:
+        records = run.records()
+        return records.rows(torch.zeros(1, dtype=torch.int64)) is not None
+    except ReinvestError:
+        return False
+
+
+def _source(run: Any) -> Source:
+    """What a run tells of its data: its description, and its records where there are any."""
+    known = run.training.get("data") or {}
+    class_names = known.get("class_names")
+    hashes = roles = None
+    try:
+        records = run.records()
+        hashes, roles = records.hashes, records.roles
+    except StoreError:
+        pass
+    return Source(
+        f"run {run.id!r}",
+        known.get("namespace") or "",
+        known.get("fingerprint") or "",
+        known.get("classes"),
+        None if class_names is None else tuple(class_names),
+        known.get("preprocessing") or "",
+        hashes,
+        roles,
+    )
+
+
+def _is_model(reference: Any) -> bool:
+    if isinstance(reference, str):
+        return ":" in reference
+    return callable(reference) and not hasattr(reference, "records")
+
+
+def _model(reference: Any) -> Callable[..., Any]:
+    """The model or callable; "package.module:factory" is called without arguments."""
+    made = names.load(reference)() if isinstance(reference, str) else reference
+    if not callable(made):
+        raise InvalidValue(f"a teacher's factory returns a model or callable, got {made!r} from {reference!r}")
+    found: Callable[..., Any] = made
+    return found
+
+
+def _named(reference: Any) -> str:
+    return repr(reference) if isinstance(reference, str) else f"a model ({type(reference).__name__})"
