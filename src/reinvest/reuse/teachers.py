@@ -12,13 +12,16 @@ from torch import Tensor, nn
 
 from ..core import names
 from ..core.batch import Batch
-from ..core.errors import DataError, InvalidValue, ReinvestError, StoreError
+from ..core.errors import CorruptFile, DataError, InvalidValue, ReinvestError, StoreError
 from ..core.forward import logits_of
 from ..core.method import Context
 from ..core.protocols import Teacher, find_run
+from ..core.streams import key
 from ..core.view import TRAIN
-from .clean import CleanPass, clean_pass_of_view, evaluating, open_clean
+from .clean import CleanPass, clean_pass, clean_pass_of_view, evaluating, open_clean
 from .fit import Source, check_data, class_map, warn_about_weight
+
+__all__ = ["CleanPass", "ForwardTeacher", "TableTeacher", "catalog", "clean_pass", "model_of"]
 
 FLOOR = -12.0
 """Log-probability of a class that the teacher does not have."""
@@ -161,14 +164,15 @@ class ForwardTeacher:
         self.run, self.how = ("" if run is None else str(run.id)), "forward"
         self._model, self._map = model, class_map(source, context.task, None)
         self._classes = context.task.classes
-        self._mode = evaluating(model)
-        self._mode.__enter__()
         self.seconds = time.perf_counter() - begun
 
     def __call__(self, batch: Batch, context: Context) -> tuple[Tensor, Tensor | None]:
         """Logits [B, C, ...] of the batch as the student sees it."""
-        with torch.no_grad():
-            found = logits_of(self._model, batch, context.device, "Distill")
+        device = context.device
+        # At every call: a loop may put everything it holds into training mode, and a model may draw in any mode.
+        with evaluating(self._model), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(key(context.seed, "Distill.forward", 0, context.step) >> 1)
+            found = logits_of(self._model, batch, device, "Distill")
         if self._map is not None:
             wider = found.new_full((len(found), self._classes or 0, *found.shape[2:]), FLOOR)
             wider[:, self._map] = found.log_softmax(1)
@@ -176,8 +180,7 @@ class ForwardTeacher:
         return found, None
 
     def close(self) -> None:
-        """Put the model's mode back."""
-        self._mode.__exit__()
+        """Nothing is left behind between calls."""
 
 
 # ---- opening -------------------------------------------------------------------------------------------------------
@@ -334,6 +337,8 @@ def _has_rows(run: Any) -> bool:
     try:
         records = run.records()
         return records.rows(torch.zeros(1, dtype=torch.int64)) is not None
+    except CorruptFile:
+        raise
     except ReinvestError:
         return False
 
@@ -346,8 +351,10 @@ def _source(run: Any) -> Source:
     try:
         records = run.records()
         hashes, roles = records.hashes, records.roles
+    except CorruptFile:
+        raise
     except StoreError:
-        pass
+        pass  # recorded without
     return Source(
         f"run {run.id!r}",
         known.get("namespace") or "",

@@ -27,6 +27,7 @@ from .._check import number, switch, whole
 SOURCES = ("auto", "records", "clean pass", "forward")
 LOSSES = ("kl", "mse")
 POOLS = ("random", "average")
+TEMPERATURE = "temperature is a finite number above 0"
 WEIGHT = "weight is a share from 0 (the labels alone) to 1 (the teacher alone), or two of them (start and end)"
 
 
@@ -40,6 +41,7 @@ def distillation_losses(
     classes; with `centred` the mean over the classes is taken out of both first, for a teacher that knows its logits
     only up to a constant. The gradient reaches the student only.
     """
+    temperature = number(temperature, TEMPERATURE, "1.0 is usual", 0, math.inf, above=True, below=True)
     teacher = teacher.detach().to(output.dtype)
     if teacher.shape != output.shape:
         raise InvalidValue(
@@ -128,9 +130,7 @@ class Distill(Method):
             probability, "probability is above 0, up to 1 (each step)", "1.0 is usual", 0, 1, above=True
         )
         self.reweigh = switch(reweigh, "reweigh")
-        self.temperature = number(
-            temperature, "temperature is a finite number above 0", "1.0 is usual", 0, math.inf, above=True, below=True
-        )
+        self.temperature = number(temperature, TEMPERATURE, "1.0 is usual", 0, math.inf, above=True, below=True)
         self._teachers: list[Teacher] = []
         self._seconds = 0.0
 
@@ -192,7 +192,8 @@ class Distill(Method):
         teacher = classes_second(teacher, batch.targets).to(student.device)
         if stride > 1:
             student = student[..., ::stride, ::stride]
-        teacher = teacher.reshape(student.shape) if teacher.numel() == student.numel() else teacher
+        if centred and teacher.ndim < student.ndim and teacher.numel() == student.numel():
+            teacher = teacher.reshape(student.shape)  # records list positions in one row
         taught = distillation_losses(
             student, teacher, temperature=self.temperature, loss=self.loss, centred=centred
         ).to(losses.dtype)

@@ -34,9 +34,9 @@ def _tilt(scores: Tensor, among: Tensor | None) -> Tensor:
     scores = checked_scores(scores)
     known = mask_of(among, scores) & ~scores.isnan()
     _, places, counts = torch.unique(scores[known], return_inverse=True, return_counts=True)
-    below = (counts.cumsum(0) - counts / 2.0)[places]
+    below = (counts.cumsum(0).double() - counts.double() / 2.0)[places]
     tilt = torch.zeros(len(scores), dtype=torch.float64)
-    tilt[known] = 2.0 * below / len(below) - 1.0 if len(below) else 0.0
+    tilt[known] = 2.0 * below / max(1, len(below)) - 1.0
     return tilt.float()
 
 
@@ -92,13 +92,14 @@ class Weighting(Scored):
             return 0.0
         return self.strength * (1.0 - context.progress / self.until) if self.anneal else self.strength
 
-    def start(self, context: Context) -> None:
-        """Read the losses and rank the training examples."""
-        self._table = None
-        if self.strength:
-            scores, training = self.read(context)
-            tilt = _tilt(scores, training)
-            self._table = torch.cat([tilt, tilt.new_zeros(1)]).to(context.device)
+    def acts(self) -> bool:
+        """Whether any weight is not 1."""
+        return self.strength != 0.0 and self.until > 0.0
+
+    def prepare(self, scores: Tensor, training: Tensor, context: Context) -> None:
+        """Rank the training examples."""
+        tilt = _tilt(scores, training)
+        self._table = torch.cat([tilt, tilt.new_zeros(1)]).to(context.device)
 
     def losses(self, losses: Tensor, output: Tensor, batch: Batch, context: Context) -> Tensor:
         """Weighted losses [B]."""
