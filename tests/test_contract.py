@@ -29,6 +29,8 @@ def _contract(name: str) -> type[MethodContract]:
         {
             "method": catalog[name],
             "bad": case.bad,
+            "needed": case.needed or {},
+            "example": case.example,
             "function_form": case.function_form,
             "two_processes": two_processes,
             "__module__": __name__,

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 import reinvest as ri
+from reinvest.core.names import catalogue
 
-PUBLIC = ["EMA", "SAM", "Batch", "BlurPool", "Card", "Context", "Cutout", "Duration", "GradientClipping", "Indexed", "LabelSmoothing", "Method", "Methods", "Mix", "Mixup", "NoEffectWarning", "ProgressiveResizing", "Recipe", "ReinvestError", "Run", "SelectiveBackprop", "Store", "Study", "Task", "Verdict", "__version__", "comparable", "compare", "cross_entropy", "evaluate", "example_integers", "example_uniform", "facts", "stream", "train", "verdict"]
+PUBLIC = ["Batch", "Card", "Context", "Duration", "Indexed", "Method", "Methods", "Mix", "NoEffectWarning", "Recipe", "ReinvestError", "Run", "Store", "Study", "Task", "Verdict", "__version__", "comparable", "compare", "cross_entropy", "evaluate", "example_integers", "example_uniform", "facts", "stream", "train", "verdict"]
 
 
 def test_the_public_list_is_pinned() -> None:
@@ -24,8 +25,12 @@ def test_every_public_name_loads_and_is_documented(name: str) -> None:
         assert value.__doc__, f"{name} has no docstring"
 
 
-def test_dir_shows_the_public_list() -> None:
-    assert dir(ri) == sorted(ri.__all__)
+def test_every_method_is_a_public_name_too() -> None:
+    assert {name: getattr(ri, name) for name in ri._METHODS} == catalogue("method")
+
+
+def test_dir_shows_the_public_list_and_the_methods() -> None:
+    assert dir(ri) == sorted([*ri.__all__, *ri._METHODS])
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

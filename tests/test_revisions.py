@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import inspect
 import sys
 from typing import Any
@@ -18,20 +19,25 @@ from reinvest.core.names import catalogue, resolve
 
 PINNED: dict[str, tuple[int, str]] = {
     "BlurPool": (1, "7240027048ec53f9"),
+    "Curriculum": (1, "6886eda3762a7a1f"),
     "Cutout": (1, "026c7e0acc7f7213"),
     "EMA": (1, "821269966089b641"),
     "GradientClipping": (1, "8027183143b8b37c"),
+    "LAWA": (1, "25ea520ba7e8d751"),
     "LabelSmoothing": (1, "226fb3c0ac111a80"),
     "Mixup": (1, "abbe7ab76a8f3c5f"),
     "ProgressiveResizing": (1, "8d591e636129c4f7"),
     "SAM": (1, "e58efdd7c00b73a9"),
     "SelectiveBackprop": (1, "809b91fc35204457"),
+    "Subset": (1, "ae41ae1d0cad363c"),
+    "WarmStart": (1, "73d543fdf79b2421"),
+    "Weighting": (1, "d54e19f3901615ed"),
 }
 
 
-def code_of(made: Any) -> str:
-    """16 hex digits over the module's code, docstrings and the card left out."""
-    tree = ast.parse(inspect.getsource(sys.modules[made.__module__]))
+def _tree(module: Any) -> ast.Module:
+    """The module's code without docstrings and card."""
+    tree = ast.parse(inspect.getsource(module))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -41,7 +47,21 @@ def code_of(made: Any) -> str:
                 if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
                 and not (isinstance(part, ast.Assign) and getattr(part.targets[0], "id", "") == "card")
             ]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
+    return tree
+
+
+def code_of(made: Any) -> str:
+    """16 hex digits over the code of the method's module and of the private modules beside it that it uses."""
+    module = sys.modules[made.__module__]
+    tree = _tree(module)
+    beside = sorted(
+        node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and (node.module or "").startswith("_")
+    )
+    package = made.__module__.rpartition(".")[0]
+    trees = [tree, *(_tree(importlib.import_module(f"{package}.{name}")) for name in beside)]
+    return hashlib.sha256("\n".join(map(ast.unparse, trees)).encode()).hexdigest()[:16]
 
 
 @pytest.mark.parametrize("name", sorted(catalogue("method")))

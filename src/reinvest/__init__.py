@@ -1,6 +1,7 @@
 """reinvest: each training run makes the next one cheaper, and every claim is measured.
 
-Names load on first use (PEP 562), so `import reinvest` costs next to nothing; the public list is `__all__`.
+Names load on first use (PEP 562), so `import reinvest` costs next to nothing; the public list is `__all__`, and every method
+of the catalogue is here by its own name too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,28 @@ _catalogues.update(
     task="reinvest.testbed.tasks:catalog",
     model="reinvest.testbed.models:catalog",
     report="reinvest.report.html:catalog",
+    teacher="reinvest.reuse.teachers:catalog",
+    scores="reinvest.reuse.selection:catalog",
 )
+
+_METHODS = {
+    "BlurPool": "methods.surgery.blurpool",
+    "Curriculum": "methods.select.curriculum",
+    "Cutout": "methods.augment.cutout",
+    "Distill": "methods.losses.distillation",
+    "EMA": "methods.weights.ema",
+    "GradientClipping": "methods.gradients.clipping",
+    "LAWA": "methods.weights.lawa",
+    "LabelSmoothing": "methods.targets.label_smoothing",
+    "Mixup": "methods.augment.mixup",
+    "ProgressiveResizing": "methods.augment.progressive_resizing",
+    "SAM": "methods.gradients.sam",
+    "SelectiveBackprop": "methods.select.selective_backprop",
+    "Subset": "methods.select.subset",
+    "WarmStart": "methods.surgery.warm_start",
+    "Weighting": "methods.losses.weighting",
+}
+"""Where each method of the catalogue lives, so that `ri.Mixup` needs no walk through all of them."""
 
 _HOMES = {
     "Methods": "core.chain",
@@ -37,15 +59,6 @@ _HOMES = {
     "example_integers": "core.streams",
     "facts": "core.hardware",
     "comparable": "core.hardware",
-    "LabelSmoothing": "methods.targets.label_smoothing",
-    "Mixup": "methods.augment.mixup",
-    "Cutout": "methods.augment.cutout",
-    "ProgressiveResizing": "methods.augment.progressive_resizing",
-    "SelectiveBackprop": "methods.select.selective_backprop",
-    "GradientClipping": "methods.gradients.clipping",
-    "SAM": "methods.gradients.sam",
-    "EMA": "methods.weights.ema",
-    "BlurPool": "methods.surgery.blurpool",
     "train": "loop.train",
     "evaluate": "loop.evaluate",
     "Store": "store",
@@ -58,27 +71,18 @@ _HOMES = {
 }
 
 __all__ = [
-    "EMA",
-    "SAM",
     "Batch",
-    "BlurPool",
     "Card",
     "Context",
-    "Cutout",
     "Duration",
-    "GradientClipping",
     "Indexed",
-    "LabelSmoothing",
     "Method",
     "Methods",
     "Mix",
-    "Mixup",
     "NoEffectWarning",
-    "ProgressiveResizing",
     "Recipe",
     "ReinvestError",
     "Run",
-    "SelectiveBackprop",
     "Store",
     "Study",
     "Task",
@@ -112,26 +116,34 @@ if TYPE_CHECKING:
     from .evaluation.study import Study
     from .loop.evaluate import evaluate
     from .loop.train import train
-    from .methods.augment.cutout import Cutout
-    from .methods.augment.mixup import Mixup
-    from .methods.augment.progressive_resizing import ProgressiveResizing
-    from .methods.gradients.clipping import GradientClipping
-    from .methods.gradients.sam import SAM
-    from .methods.select.selective_backprop import SelectiveBackprop
-    from .methods.surgery.blurpool import BlurPool
-    from .methods.targets.label_smoothing import LabelSmoothing
-    from .methods.weights.ema import EMA
+    from .methods.augment.cutout import Cutout as Cutout
+    from .methods.augment.mixup import Mixup as Mixup
+    from .methods.augment.progressive_resizing import ProgressiveResizing as ProgressiveResizing
+    from .methods.gradients.clipping import GradientClipping as GradientClipping
+    from .methods.gradients.sam import SAM as SAM
+    from .methods.losses.distillation import Distill as Distill
+    from .methods.losses.weighting import Weighting as Weighting
+    from .methods.select.curriculum import Curriculum as Curriculum
+    from .methods.select.selective_backprop import SelectiveBackprop as SelectiveBackprop
+    from .methods.select.subset import Subset as Subset
+    from .methods.surgery.blurpool import BlurPool as BlurPool
+    from .methods.surgery.warm_start import WarmStart as WarmStart
+    from .methods.targets.label_smoothing import LabelSmoothing as LabelSmoothing
+    from .methods.weights.ema import EMA as EMA
+    from .methods.weights.lawa import LAWA as LAWA
     from .store import Run, Store
     from .testbed.tasks.task import Task
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'reinvest' has no attribute {name!r}; its public names are: {', '.join(__all__)}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    home = _HOMES.get(name) or _METHODS.get(name)
+    if home is None:
+        known = ", ".join(__dir__())
+        raise AttributeError(f"module 'reinvest' has no attribute {name!r}; its public names are: {known}")
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, *_METHODS])

@@ -1,4 +1,4 @@
-"""Evaluation: whole splits, plain means, and a model that is left as it was."""
+"""Evaluation: whole splits, plain means or the task's own measure, and a model that is left as it was."""
 
 from __future__ import annotations
 
@@ -86,3 +86,50 @@ def test_a_metric_that_is_not_finite_is_told(task: Task, model: nn.Module) -> No
     with torch.no_grad():
         model[0].weight.fill_(float("nan"))
     assert evaluate(model, task)["loss"] != evaluate(model, task)["loss"]
+
+
+class Spread:
+    """A measure that is no mean: the number of different predictions, and of batches."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self.batches = 0
+
+    def update(self, output: torch.Tensor, target: torch.Tensor) -> None:
+        self.seen |= set(output.argmax(1).tolist())
+        self.batches += 1
+
+    def compute(self) -> dict[str, float]:
+        return {"spread": float(len(self.seen)), "batches": float(self.batches)}
+
+
+class MeasuredTask(Task):
+    evaluation_batch = 4
+
+    def measure(self) -> Spread:
+        return Spread()
+
+
+def measured(metric: str) -> Task:
+    x = torch.arange(50.0)[:, None] * torch.ones(5)
+    return MeasuredTask.from_tensors("toy-measured", x, torch.arange(50) % 3, metric=metric)
+
+
+def test_a_task_may_bring_a_measure_of_the_whole_split(model: nn.Module) -> None:
+    task = measured("spread")
+    told = evaluate(model, task)
+    x, y = rows(task, "test")
+    model.eval()
+    with torch.no_grad():
+        output = model(x)
+    assert told == {
+        "spread": len(set(output.argmax(1).tolist())),
+        "batches": 3.0,  # 10 examples, 4 at once as the task says
+        "loss": pytest.approx(F.cross_entropy(output, y).item(), abs=1e-5),
+    }
+    assert evaluate(model, task, batch_size=10)["batches"] == 1.0
+
+
+def test_a_measure_that_leaves_the_metric_out_is_refused(model: nn.Module) -> None:
+    with pytest.raises(InvalidValue, match=r"computes its metric \('miou'\).* got spread, batches from 'toy-measured'"):
+        evaluate(model, measured("miou"))

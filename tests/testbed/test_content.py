@@ -17,6 +17,19 @@ def test_the_hash_of_a_batch_is_the_hash_of_its_rows():
         assert content.row_hashes(x, y).tolist() == rows and len(set(rows)) == 4
 
 
+def test_maps_of_labels_are_hashed_whole():
+    x, y = torch.zeros(3, 1, 2, 2), torch.zeros(3, 2, 2, dtype=torch.int16)
+    y[2, 1, 1] = -100
+    found = content.row_hashes(x, y).tolist()
+    assert found == [content.row_hash(a, b) for a, b in zip(x, y, strict=True)] and len(set(found)) == 2
+
+
+def test_only_hashes_of_all_rows_stand_for_the_rows():
+    hashes = torch.arange(5)
+    assert content.of_all(hashes, 5) is hashes
+    assert content.of_all(hashes, 6) is None and content.of_all("v1", 5) is None
+
+
 def test_hashes_are_pinned():
     x = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 2, 2)
     assert content.row_hashes(x, torch.tensor([1])).tolist() == [3692161089016287288]

@@ -10,10 +10,10 @@ import torch
 
 from reinvest.core.errors import InvalidValue, UnknownName
 from reinvest.core.names import resolve
-from reinvest.testbed.models import catalog
 from reinvest.testbed.models.resnet import Block
 
-PICTURE_MODELS = sorted(set(catalog) - {"mlp"})
+PICTURE_MODELS = ["convnet", "resnet20", "resnet56", "resnet8", "resnet9"]
+CLASSIFIERS = ["mlp", *PICTURE_MODELS]
 PARAMETERS = {
     "mlp": 394_634,
     "convnet": 14_746,
@@ -21,6 +21,7 @@ PARAMETERS = {
     "resnet20": 269_722,
     "resnet56": 853_018,
     "resnet9": 6_573_120,
+    "unet": 488_154,
 }
 
 
@@ -42,12 +43,12 @@ def test_an_unknown_model_suggests_the_nearest():
         resolve("model", "resnet-20")
 
 
-@pytest.mark.parametrize("name", sorted(catalog))
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
 def test_parameter_count(name):
     assert sum(p.numel() for p in build(name).parameters()) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", sorted(catalog))
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_parameter_gets_a_gradient(name):
     small = {} if name == "mlp" else {"width": 4}
     model = build(name, input_shape=(1, 8, 8), classes=7, **small)
@@ -80,6 +81,28 @@ def test_a_residual_block_that_changes_shape_passes_every_second_pixel_and_zero_
     assert y[:, [0, 3]].abs().sum() == 0
 
 
+def test_unet_gives_a_label_a_pixel_at_any_size():
+    model = build("unet", width=4, classes=11)
+    for size in ((4, 4), (5, 7), (60, 80), (33, 9)):
+        output = model(torch.randn(2, 3, *size))
+        assert output.shape == (2, 11, *size)
+    output.logsumexp(1).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_each_level_of_unet_sees_its_own_features_again():
+    model = build("unet", width=2, classes=2).eval()
+    x = torch.zeros(1, 3, 16, 16)
+    with torch.no_grad():
+        for level in model.up:  # what comes from below is blocked out; the skips alone carry the pixel
+            conv = level[0][0]
+            conv.weight[:, : conv.in_channels - conv.out_channels] = 0
+        base = model(x)
+        x[0, :, 8, 8] = 50
+        changed = (model(x) != base).any(1)[0].nonzero()
+    assert len(changed) and changed.min() >= 4 and changed.max() <= 12  # two 3 x 3 convolutions before, two after
+
+
 def test_mlp_says_so_when_the_input_changes_size():
     model = build("mlp", input_shape=(1, 8, 8))
     with pytest.raises(InvalidValue, match=r"built for 64 values an example, got 16 .*global pooling"):
@@ -97,10 +120,13 @@ def test_mlp_layers_follow_hidden():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        *((name, {"input_shape": (64,)}, r"\(channels, height, width\), got \(64,\)") for name in PICTURE_MODELS),
-        *((name, {"input_shape": (1, 3, 8)}, "at least 4, got 3 x 8") for name in PICTURE_MODELS),
-        *((name, {"width": 0}, "at least 1, got 0") for name in PICTURE_MODELS),
-        *((name, {"classes": 2.5}, "at least 1, got 2.5") for name in catalog),
+        *(
+            (name, {"input_shape": (64,)}, r"\(channels, height, width\), got \(64,\)")
+            for name in [*PICTURE_MODELS, "unet"]
+        ),
+        *((name, {"input_shape": (1, 3, 8)}, "at least 4, got 3 x 8") for name in [*PICTURE_MODELS, "unet"]),
+        *((name, {"width": 0}, "at least 1, got 0") for name in [*PICTURE_MODELS, "unet"]),
+        *((name, {"classes": 2.5}, "at least 1, got 2.5") for name in sorted(PARAMETERS)),
         ("mlp", {"hidden": 128}, "list of layer widths, got 128"),
         ("mlp", {"hidden": [0]}, "at least 1, got 0"),
         ("resnet9", {"scale": 0}, "above 0, got 0"),

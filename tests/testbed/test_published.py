@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,17 @@ from filelock import FileLock
 
 from reinvest.core.errors import DataError
 from reinvest.core.names import resolve
-from reinvest.testbed.tasks import cifar, files, mnist
+from reinvest.testbed.tasks import caltech, camvid, cifar, files, mnist
 
 UNPACK = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "unpack.py"
 CACHE = Path(tempfile.gettempdir()) / "reinvest-test-data"
-SETS = {"cifar10": cifar.CIFAR10, "cifar100": cifar.CIFAR100, "mnist": mnist.PUBLISHED}
+SETS = {
+    "cifar10": partial(files.locate, cifar.CIFAR10),
+    "cifar100": partial(files.locate, cifar.CIFAR100),
+    "mnist": partial(files.locate, mnist.PUBLISHED),
+    "caltech101": caltech.class_folders,
+    "camvid": camvid.frames,
+}
 
 
 def data_folder(name):
@@ -31,7 +38,7 @@ def data_folder(name):
         CACHE.mkdir(exist_ok=True)
         with FileLock(CACHE / "lock"):
             try:
-                files.locate(SETS[name], CACHE)
+                SETS[name](CACHE)
             except DataError:
                 done = subprocess.run(
                     [sys.executable, str(UNPACK), str(CACHE), name], capture_output=True, text=True, check=False
@@ -39,7 +46,7 @@ def data_folder(name):
                 if done.returncode:
                     pytest.skip(f"{name}: the copy beside the checkout was not unpacked ({done.stderr.strip()[-80:]})")
     try:
-        files.locate(SETS[name], folder)
+        SETS[name](folder)
     except DataError as error:
         pytest.skip(f"{name}: {error}")
     return str(folder)
@@ -75,3 +82,37 @@ def test_crop_flip_is_on_for_cifar_and_off_for_tests():
     assert torch.equal(ids, same) and not torch.equal(x, y)
     (_, x, _), (_, y, _) = next(iter(task.loader("test", 64))), next(iter(plain.loader("test", 64)))
     assert torch.equal(x, y) and task.fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_portions_of_16_pixels_share_rows_with_the_whole_set(name, classes):
+    folder = data_folder(name)
+    make = partial(resolve("task", name), folder=folder, size=16)
+    whole, part = make(), make(train_examples=10_000, train_start=2_000, first_classes=classes // 2)
+    assert part.view.hashes() is whole.view.hashes() and part.input_shape == (3, 16, 16)
+    assert torch.equal(whole.splits["test"], torch.arange(50_000, 60_000))
+    assert abs(len(part.splits["train"]) - 4_000) < 200 and abs(len(part.splits["test"]) - 5_000) < 50
+    assert len(part.class_names) == classes // 2
+    x = torch.cat([x for _, x, _ in part.clean(500)])
+    # Averaging keeps the mean and takes away a little of the deviation.
+    assert abs(float(x.mean())) < 0.1 and 0.85 < float(x.std()) < 1
+
+
+def test_caltech101_as_published():
+    pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    task = resolve("task", "caltech101")(folder=data_folder("caltech101"), size=16)
+    assert [len(task.splits[k]) for k in ("train", "validation", "test")] == [2_525, 505, 5_647]
+    assert task.view.examples == 8_677 and (task.classes, len(task.class_names)) == (101, 101)
+    assert task.class_names[:2] == ("Faces", "Faces_easy") and task.class_names[-1] == "yin_yang"
+    x = torch.cat([x for _, x, _ in task.loader("test", 1_000)])
+    assert abs(float(x.mean())) < 0.05 and 0.85 < float(x.std()) < 1.05
+
+
+def test_camvid_as_published():
+    pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    task = resolve("task", "camvid")(folder=data_folder("camvid"))
+    assert [len(task.splits[k]) for k in ("train", "validation", "test")] == [367, 101, 233]
+    x, y = (torch.cat(part) for part in list(zip(*task.clean(100), strict=True))[1:])
+    assert abs(float(x.mean())) < 0.02 and 0.9 < float(x.std()) < 1.02
+    counts = torch.bincount(y[y >= 0], minlength=11)
+    assert int(counts.min()) > 0 and counts.argmax() == 3 and 0.02 < float((y == -100).float().mean()) < 0.08

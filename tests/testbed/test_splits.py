@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reinvest.core.errors import DataError, InvalidValue
-from reinvest.testbed.tasks.splits import by_fraction, checked, hold_out, subset
+from reinvest.testbed.tasks.splits import by_class, by_fraction, checked, hold_out, subset
 
 
 def all_ids(splits):
@@ -38,6 +38,32 @@ def test_smaller_subsets_lie_inside_larger_ones():
     assert set(small["train"].tolist()) < set(large["train"].tolist())
     assert torch.equal(small["test"], splits["test"])
     assert len(subset(splits, None)["train"]) == 60
+
+
+def test_by_class_takes_the_same_number_of_each_and_mixes_them():
+    labels = torch.arange(60) % 4
+    splits = by_class("t", labels, "abcd", train=6, validation=2)
+    assert torch.equal(all_ids(splits), torch.arange(60))
+    assert labels[splits["train"]].bincount().tolist() == [6] * 4
+    assert labels[splits["validation"]].bincount().tolist() == [2] * 4
+    assert len(labels[splits["train"]].unique_consecutive()) > 1 and splits["test"].diff().min() > 0
+
+
+def test_a_class_is_split_by_its_name_whatever_its_number():
+    labels = torch.arange(60) % 4
+    one, two = (by_class("t", labels, names, train=6, validation=2) for names in ("abcd", "cbad"))
+
+    def places(splits, label):
+        return sorted(int(i) // 4 for i in splits["train"] if labels[i] == label)
+
+    assert places(one, 1) == places(two, 1) and places(one, 0) == places(two, 2)
+    assert places(one, 0) != places(two, 0)
+
+
+def test_a_class_keeps_an_example_to_test_on():
+    labels = torch.tensor([0] * 9 + [1] * 8)
+    with pytest.raises(DataError, match=r"more than 8 examples .* got 8 of 'b'"):
+        by_class("t", labels, "ab", train=6, validation=2)
 
 
 @pytest.mark.parametrize("wrong", [0, 61, 2.5, True])

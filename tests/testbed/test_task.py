@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from reinvest._testing.task import TaskContract
 from reinvest.core.errors import DataError, InvalidValue, UnknownName
+from reinvest.core.view import NO_SPLIT, TEST, TRAIN, VALIDATION, TaskView, view_of
 from reinvest.testbed.tasks.task import Task
 
 
@@ -172,6 +173,68 @@ def test_a_subclass_brings_another_metric():
 
     task = Ranked.from_tensors("own", *pictures(), metric="rank")
     assert task.metric == "rank" and not task.higher_is_better
+
+
+def test_loaders_say_what_their_data_are():
+    task = Task.from_tensors("own", *pictures(), augment="crop-flip", pad=1, mean=0.5, class_names="abcd")
+    for loader in (task.loader("train", 8), task.loader("test", 8), task.clean(8)):
+        assert view_of(loader) is task.view
+    view = task.view
+    assert isinstance(view, TaskView) and view.criterion is task.criterion
+    assert (view.namespace, view.fingerprint, view.examples) == ("own", task.fingerprint, 120)
+    assert (view.classes, view.class_names, view.moves) == (4, ("a", "b", "c", "d"), True)
+    assert view.preprocessing == "inputs 3x6x5 of bytes / 255, mean 0.5"
+    assert not Task.from_tensors("own", *pictures()).view.moves and noisy_task().view.moves
+
+
+def test_the_view_gives_each_row_its_hash_and_its_role():
+    for task in (Task.from_tensors("own", *pictures()), noisy_task()):
+        assert torch.equal(task.view.hashes(), task.hashes(torch.arange(120)))
+        assert task.view.hashes() is task.view.hashes()
+        roles = task.view.roles()
+        assert roles.dtype == torch.uint8 and len(roles) == 120
+        for split, role in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
+            assert torch.equal((roles == role).nonzero().flatten(), task.splits[split].sort().values)
+    part = {"train": [3, 4], "validation": [0], "test": [7]}
+    x, y = pictures(20)
+    y[9] = -1  # a row without a label, in no split
+    roles = Task.from_tensors("own", x, y, splits=part, classes=4).view.roles()
+    assert roles.tolist() == [VALIDATION, 0, 0, TRAIN, TRAIN, 0, 0, TEST, *[NO_SPLIT] * 12]
+
+
+def test_a_stated_fingerprint_keeps_slow_rows_unread():
+    x, y = pictures()
+    parts = [TensorDataset(x[a:b], y[a:b]) for a, b in ((0, 80), (80, 100), (100, 120))]
+    assert Task.from_datasets("a", *parts, classes=4, fingerprint="v1").view.hashes is None
+    held = Task.from_tensors("a", x, y, fingerprint="v1")
+    assert torch.equal(held.view.hashes(), held.hashes(torch.arange(120)))
+
+
+def test_clean_gives_the_training_examples_once_in_a_fixed_order_unmoved():
+    x, y = pictures()
+    task, plain = (Task.from_tensors("own", x, y, augment=a, pad=1) for a in ("crop-flip", None))
+    ids, views, labels = (torch.cat(part) for part in zip(*task.view.clean(7), strict=True))
+    assert torch.equal(ids, task.splits["train"]) and torch.equal(labels, y[ids])
+    expected = {int(i): v for i, v, _ in plain.loader("train", 1)}
+    assert all(torch.equal(v, expected[int(i)][0]) for i, v in zip(ids, views, strict=True))
+    some = torch.tensor([119, 3, 3])
+    got, _, _ = next(iter(task.clean(8, some)))
+    assert torch.equal(got, some) and len(task.clean(2, some)) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [[1, 2], torch.tensor([120]), torch.tensor([-1]), torch.tensor([0.5]), torch.arange(0)]
+)
+def test_clean_refuses_what_are_no_row_numbers(wrong):
+    with pytest.raises(InvalidValue, match="ids are row numbers from 0 to 119 as int64"):
+        Task.from_tensors("own", *pictures()).clean(8, wrong)
+
+
+def test_a_moved_task_has_a_view_of_its_own_data():
+    task = Task.from_tensors("own", *pictures())
+    moved = task.to("cpu")
+    assert moved.view is not task.view and torch.equal(moved.view.hashes(), task.view.hashes())
+    assert torch.equal(next(iter(moved.view.clean(4)))[1], next(iter(task.clean(4)))[1])
 
 
 X, Y = pictures(20)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from reinvest.testbed.tasks.task import Task
-from reinvest.testbed.tasks.views import crop_flip, draw_views, scaling, windows
+from reinvest.testbed.tasks.views import crop_flip, described, draw_views, scaling, windows
 
 
 def one_by_one(x, rows, down, right, flipped, pad):
@@ -78,3 +78,11 @@ def test_scaling_without_mean_and_std_maps_to_the_unit_range(dtype, unit):
     shift, factor = scaling(torch.zeros(1, 2, 3, 3, dtype=dtype), None, None)
     assert shift.shape == factor.shape == (1, 2, 1, 1)
     assert float(shift.sum()) == 0 and torch.allclose(factor, torch.full_like(factor, 1 / unit))
+
+
+def test_what_a_model_sees_is_told_in_words():
+    x = torch.zeros(5, 3, 8, 6, dtype=torch.uint8)
+    assert described(x, None, None) == "inputs 3x8x6 of bytes / 255"
+    assert described(x.float(), torch.tensor([0.5]), torch.tensor([0.25, 2, 1 / 3]), "cut to squares") == (
+        "cut to squares, inputs 3x8x6, mean 0.5, std 0.25 2 0.333333"
+    )

@@ -15,7 +15,7 @@ from .clock import StepClock
 from .criterion import IGNORE, check_losses, cross_entropy, per_example, valid_counts
 from .duration import Duration
 from .errors import Conflict, InvalidValue, LoopError, MissingIds
-from .method import Context, Method
+from .method import Context, Method, phases_of
 from .protocols import current_recorder
 from .view import view_of
 from .wrappers import inner_module, is_compiled, ranks
@@ -96,7 +96,8 @@ class Attachment:
     def start(self) -> None:
         """Start the methods in order; each one that has started will be finished, whatever happens."""
         self.ending.callback(self._end_recording)
-        for method in self.chain.members:
+        # What changes the model comes first, wherever it is listed: an average begins at the weights it leaves.
+        for method in sorted(self.chain.members, key=lambda m: phases_of(m) != ["start"]):
             if method.changes_model and self.compiled:
                 raise Conflict(
                     f"{method.name} replaces modules and needs a model that is not compiled yet, got a compiled one; attach first, compile inside"

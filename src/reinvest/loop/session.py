@@ -21,6 +21,7 @@ from ..core.errors import InvalidValue
 from ..core.protocols import Task
 from ..core.recipe import Recipe, identity, optimizer_class, source_hash
 from ..core.streams import key
+from ..core.view import view_of
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -121,6 +122,7 @@ class _Begun:
 
     def __init__(self, loader: Any, start: int) -> None:
         self.loader, self.start, self.examples = loader, start, loader.examples
+        self.view = view_of(loader)
 
     def __len__(self) -> int:
         return len(self.loader)

@@ -9,5 +9,9 @@ catalog: dict[str, str] = {
     "resnet20": "reinvest.testbed.models.resnet:resnet20",
     "resnet56": "reinvest.testbed.models.resnet:resnet56",
     "resnet9": "reinvest.testbed.models.resnet9:resnet9",
+    "unet": "reinvest.testbed.models.unet:unet",
+    "gpt": "reinvest.testbed.models.gpt:gpt",
+    "bert": "reinvest.testbed.models.bert:bert",
+    "bert_classifier": "reinvest.testbed.models.bert:bert_classifier",
 }
 """Name of a model -> where its factory is."""

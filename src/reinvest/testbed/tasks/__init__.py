@@ -7,5 +7,10 @@ catalog: dict[str, str] = {
     "mnist": "reinvest.testbed.tasks.mnist:mnist",
     "cifar10": "reinvest.testbed.tasks.cifar:cifar10",
     "cifar100": "reinvest.testbed.tasks.cifar:cifar100",
+    "caltech101": "reinvest.testbed.tasks.caltech:caltech101",
+    "camvid": "reinvest.testbed.tasks.camvid:camvid",
+    "books": "reinvest.testbed.tasks.books:books",
+    "sst2": "reinvest.testbed.tasks.sentences:sst2",
+    "trec6": "reinvest.testbed.tasks.sentences:trec6",
 }
 """Name of a task -> where its factory is."""

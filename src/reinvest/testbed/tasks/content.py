@@ -39,34 +39,40 @@ def row_hash(x: Tensor, y: Tensor) -> int:
 
 
 def row_hashes(x: Tensor, y: Tensor) -> Tensor:
-    """`row_hash` of every row of x [B, ...] and y [B]: int64 [B]."""
+    """`row_hash` of every row of x [B, ...] and y [B] (or one label a pixel, [B, ...]): int64 [B]."""
     head = hashlib.blake2b(f"{x.dtype} {tuple(x.shape[1:])}".encode(), digest_size=8)
     rows, labels = _bytes(x), _bytes(y.to(torch.int64))
-    width = len(rows) // max(len(y), 1)
+    width, own = len(rows) // max(len(y), 1), len(labels) // max(len(y), 1)
     found = []
     for i in range(len(y)):
         row = head.copy()
-        row.update(labels[8 * i : 8 * i + 8])
+        row.update(labels[own * i : own * (i + 1)])
         row.update(rows[width * i : width * (i + 1)])
         found.append(int.from_bytes(row.digest(), "little", signed=True))
     return torch.tensor(found, dtype=torch.int64)
 
 
-def fingerprint(rows: int, classes: int, hashes: Iterable[Tensor] | str, splits: Mapping[str, Tensor]) -> str:
+def fingerprint(rows: int, classes: int, hashes: Tensor | Iterable[Tensor] | str, splits: Mapping[str, Tensor]) -> str:
     """16 hex digits over the number of rows and classes, the content and the splits.
 
-    hashes: int64 row hashes in the order of `hashed_rows(rows)`, in pieces; or the user's own word for the content.
+    hashes: int64 row hashes in the order of `hashed_rows(rows)`, whole or in pieces; or the user's own word for the
+    content.
     """
     total = hashlib.blake2b(f"{rows} {classes}".encode(), digest_size=8)
     if isinstance(hashes, str):
         total.update(f"stated {hashes}".encode())
     else:
-        for piece in hashes:
+        for piece in [hashes] if isinstance(hashes, Tensor) else hashes:
             total.update(_bytes(piece))
     for name, ids in each(splits):
         total.update(f"{name} {len(ids)}".encode())
         total.update(_bytes(ids))
     return total.hexdigest()
+
+
+def of_all(hashes: Tensor | str, rows: int) -> Tensor | None:
+    """The hashes if they cover all rows; None for a sample of them, or a user's word."""
+    return hashes if isinstance(hashes, Tensor) and len(hashes) == rows else None
 
 
 def stated(word: object) -> str:

@@ -38,7 +38,8 @@ class Published:
     """Names that only the pickled edition has."""
 
 
-def _folder(folder: str | os.PathLike[str] | None) -> Path:
+def data_folder(folder: str | os.PathLike[str] | None) -> Path:
+    """The folder the user named, or $REINVEST_DATA, or ./data. Raises InvalidValue for what is no path."""
     if folder is not None and (not isinstance(folder, str | os.PathLike) or not os.fspath(folder)):
         raise InvalidValue(f"folder is the path of a folder, got {folder!r}; pass it as text or leave it out")
     return Path(folder if folder is not None else os.environ.get(VARIABLE) or "data").expanduser().absolute()
@@ -64,7 +65,7 @@ def locate(data: Published, folder: str | os.PathLike[str] | None) -> list[Path]
 
     Raises DataError, saying what was looked for, where, and how to get it, if any is missing.
     """
-    root = _folder(folder)
+    root = data_folder(folder)
     places = [root / place for place in data.places]
     names = [name for name, _ in data.files]
     found = [[_present(place, name) for name in names] for place in places]
@@ -131,6 +132,11 @@ def read(data: Published, folder: str | os.PathLike[str] | None = None, checksum
                 f"in {paths[0].parent}; point to the right copy or pass its checksum"
             )
     return parts
+
+
+def marks(data: Published, folder: str | os.PathLike[str] | None) -> tuple[tuple[str, int, int], ...]:
+    """(path, size, time of the last change in ns) of each file: equal marks, equal contents. Raises as `locate`."""
+    return tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in locate(data, folder))
 
 
 def names_beside(data: Published, folder: str | os.PathLike[str] | None, name: str, count: int) -> list[str] | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...core.errors import InvalidValue
 from ...core.streams import stream
+from ...core.view import TaskView
 from .sources import Source
 
 
@@ -40,6 +41,7 @@ class EpochLoader:
         seed: int = 0,
         epoch: int = 0,
         start: int = 0,
+        view: TaskView | None = None,
     ) -> None:
         rows = len(ids)
         most = rows if training else None
@@ -50,6 +52,8 @@ class EpochLoader:
         self._source, self._seed, self._training = source, seed, training
         self.examples = source.rows
         """Largest id of the task, over all splits, plus 1."""
+        self.view = TaskView(examples=source.rows) if view is None else view
+        """What the chain and a run's records may know of the task."""
         if training:
             ids = ids[stream(seed, "order", epoch).permutation(rows)][: self._length * batch_size]
         self._batches = torch.split(ids.to(source.device), batch_size)

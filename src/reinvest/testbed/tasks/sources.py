@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from ...core.errors import DataError, InvalidValue
 from ...core.streams import key
 from . import content, views
+from .held import Rows
 
 Collate = Callable[[list[Any]], Any]
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -26,8 +27,16 @@ class Source(Protocol):
     """Rows 0..rows-1 of a task, read in batches."""
 
     rows: int
-    input_shape: tuple[int, ...]
     device: torch.device
+    moves: bool
+    """Whether training views may move pixels or tokens against the stored example (crop, flip, unknown transforms)."""
+    in_memory: bool
+    """Whether all rows can be read in a moment."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        ...
 
     def read(self, batches: Sequence[Tensor], *, seed: int, epoch: int, training: bool) -> Batches:
         """(x, y) of each batch of ids [B]; `training` turns random views on."""
@@ -45,11 +54,14 @@ class Source(Protocol):
 class TensorSource:
     """Rows in memory, in their own type; batches are gathered, cropped, flipped and normalised as a whole."""
 
-    def __init__(self, x: Tensor, y: Tensor, *, shift: Tensor, factor: Tensor, augment: bool, pad: int) -> None:
-        self.rows, self.input_shape, self.device = len(y), tuple(x.shape[1:]), x.device
+    in_memory = True
+
+    def __init__(self, held: Rows, *, shift: Tensor, factor: Tensor, augment: bool, pad: int) -> None:
+        x, y = held.x, held.y
+        self.rows, self.input_shape, self.device, self.moves = len(y), tuple(x.shape[1:]), x.device, augment
         self._y, self._shift, self._factor, self._pad = y, shift, factor, pad
         # With augmentation the padded set takes the place of the plain one, whose rows are its middle crops.
-        self._views = views.windows(x, pad) if augment else None
+        self._views = held.windows(pad) if augment else None
         self._x = x if self._views is None else self._views[:, pad, pad]
 
     def _plain(self, ids: Tensor) -> Tensor:
@@ -81,6 +93,7 @@ class TensorSource:
         """The same rows on another device."""
         moved = TensorSource.__new__(TensorSource)
         moved.rows, moved.input_shape, moved.device, moved._pad = self.rows, self.input_shape, device, self._pad
+        moved.moves = self.moves
         moved._y, moved._shift, moved._factor = (t.to(device) for t in (self._y, self._shift, self._factor))
         if self._views is None:
             moved._views, moved._x = None, self._x.to(device)
@@ -150,6 +163,9 @@ def _hashes_and_labels(items: list[tuple[Any, Any]]) -> tuple[Tensor, Tensor]:
 
 class DatasetSource:
     """Rows of map-style data sets, read through torch's DataLoader, training rows first."""
+
+    moves = True
+    in_memory = False
 
     def __init__(self, parts: Sequence[Any], *, workers: int, collate: Collate | None) -> None:
         self._parts, self._workers, self._collate = parts, workers, collate

@@ -45,6 +45,31 @@ def hold_out(name: str, rows: int, *, validation: int, test: int) -> dict[str, T
     }
 
 
+def by_class(
+    name: str, labels: Tensor, class_names: Sequence[str], *, train: int, validation: int
+) -> dict[str, Tensor]:
+    """`train` and `validation` examples of each class by a permutation of its own, the rest is the test split.
+
+    labels: int64 [N] in 0..len(class_names)-1. Training and validation ids are mixed over the classes, test ids ascend.
+    Raises DataError for a class without an example left to test on.
+    """
+    parts: dict[str, list[Tensor]] = {split: [] for split in SPLITS}
+    for label, word in enumerate(class_names):
+        ids = (labels == label).nonzero().flatten()
+        if len(ids) <= train + validation:
+            raise DataError(
+                f"each class needs more than {train + validation} examples ({train} to train on, {validation} for "
+                f"validation), got {len(ids)} of {word!r}; take fewer a class"
+            )
+        order = ids[_permutation(f"{name}:{word}", len(ids))]
+        for split, chosen in zip(SPLITS, order.tensor_split([train, train + validation]), strict=True):
+            parts[split].append(chosen)
+    place = _permutation(name, len(labels)).argsort()
+    found = {split: torch.cat(ids) for split, ids in parts.items()}
+    mixed = {split: ids[place[ids].argsort()] for split, ids in found.items()}
+    return {**mixed, "test": found["test"].sort().values}
+
+
 def subset(splits: Mapping[str, Tensor], train_examples: int | None) -> dict[str, Tensor]:
     """The same splits with only the first `train_examples` of the training permutation (None: all of them).
 

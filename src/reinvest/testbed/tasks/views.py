@@ -1,11 +1,14 @@
-"""Random crop and flip of a whole batch at once, out of a padded set held in memory."""
+"""What a model sees of a row: random crop and flip of a whole batch at once out of a padded set, and scaling."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...core.errors import InvalidValue
 from ...core.streams import example_integers
 
 
@@ -61,3 +64,35 @@ def scaling(x: Tensor, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor,
     return shift.expand(x.shape[1]).reshape(channels).contiguous(), factor.expand(x.shape[1]).reshape(
         channels
     ).contiguous()
+
+
+def described(x: Tensor, mean: Tensor | None, std: Tensor | None, before: str = "") -> str:
+    """What a model sees of rows x [N, ...], in words: what was done `before`, shape, unit, mean and std."""
+    shape = "x".join(str(n) for n in x.shape[1:])
+    parts = [before] if before else []
+    parts.append(f"inputs {shape}" + (" of bytes / 255" if x.dtype == torch.uint8 else ""))
+    for what, values in (("mean", mean), ("std", std)):
+        if values is not None:
+            parts.append(f"{what} {' '.join(f'{v:.6g}' for v in values.tolist())}")
+    return ", ".join(parts)
+
+
+def check_classes(classes: int) -> int:
+    """`classes` as a whole number of at least 2. Raises InvalidValue for anything else."""
+    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 2:
+        raise InvalidValue(f"classes is a whole number of at least 2, got {classes!r}; pass the number of classes")
+    return classes
+
+
+def per_channel(what: str, values: Sequence[float] | float | None, channels: int) -> Tensor | None:
+    """`values` ("mean" or "std") as one number or one a channel. Raises InvalidValue for other counts or numbers."""
+    if values is None:
+        return None
+    found = torch.as_tensor(values, dtype=torch.float32).flatten()
+    right = len(found) in (1, channels) and bool(found.isfinite().all()) and (what == "mean" or bool((found > 0).all()))
+    if not right:
+        rule = "finite numbers" if what == "mean" else "numbers above 0"
+        raise InvalidValue(
+            f"{what} is one or {channels} {rule} (one a channel), got {values!r}; pass as many as there are channels"
+        )
+    return found
