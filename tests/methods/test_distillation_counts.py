@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from reinvest._testing.compare import differences
 from reinvest._testing.loops import ChainLoop, Setup
 from reinvest.core.chain import Methods
+from reinvest.core.errors import InvalidValue
 from reinvest.methods.losses.distillation import Distill
 from teaching import DOUBLE, Counted, columns, losses_of, other, plain_loss, still
 from toy_loops import OPTIMIZERS, batches, net, own_loop, plain_loop, same_bits, state
@@ -377,3 +378,23 @@ def test_the_teacher_may_share_nothing_with_the_graph():
 def test_the_losses_off_duty_are_those_of_the_plain_loop():
     found = losses_of(forward(other(dtype=DOUBLE), every=2, weight=[0.5, 0.5]), total=8)
     assert found[1::2] == [plain_loss()] * 4 and plain_loss() not in found[::2]
+
+
+@pytest.mark.parametrize(("every", "calls"), [("1ep", 24), ("2ep", 12), ("4ep", 8), ("5st", 5), (5, 5)])
+def test_whole_epochs_are_on_duty_from_the_first_on(every, calls):
+    teacher = Counted(Mixed())
+    chain, model = Methods(forward(teacher, every=every)), net()
+    x, y = columns(8)
+    data = [(x[:4], y[:4]), (x[4:], y[4:]), (x[:4], y[:4]), (x[4:], y[4:])]
+    with chain.attach(model, still(model), duration="6ep", data=data, seed=0):
+        for _ in range(6):
+            for a, b in chain.batches(data):
+                chain.loss(model(a), b)
+                chain.step()
+    assert len(teacher.modes) == calls
+
+
+@pytest.mark.parametrize("every", ["0ep", "2.5ep", "0.5", "3min"])
+def test_other_texts_for_every_are_refused(every):
+    with pytest.raises(InvalidValue, match="every is a whole number"):
+        Distill(Mixed(), every=every)

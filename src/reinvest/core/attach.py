@@ -18,7 +18,7 @@ from .errors import Conflict, InvalidValue, LoopError, MissingIds
 from .method import Context, Method, phases_of
 from .protocols import current_recorder
 from .view import view_of
-from .wrappers import inner_module, is_compiled, ranks
+from .wrappers import inner_module, is_compiled, ranks, relative_count
 
 if TYPE_CHECKING:
     from .chain import Methods
@@ -87,6 +87,8 @@ class Attachment:
         )
         self.generator: tuple[Tensor, Tensor | None] | None = None
         self.token_weights: Tensor | None = None
+        self.uneven = size > 1 and any(m.uneven for m in chain.members)
+        self.relative_count = 1.0
 
     @property
     def node_count(self) -> int:
@@ -176,6 +178,8 @@ class Attachment:
             self.batch_in_epoch += 1
             by_kind = self.chain._by_phase["kind"]
             self.kind = tuple(m.kind(self.context) for m in by_kind) if by_kind else None
+            if self.uneven:
+                self.relative_count = relative_count(len(batch if whole is None else whole), self.context.device)
         self.batch, self.whole, self.last_part = batch, whole, last
         self.rows = len(batch)
         self.count = self.rows if whole is None else len(whole)

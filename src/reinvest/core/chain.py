@@ -204,6 +204,11 @@ class Methods:
         now = self._now
         if now is None:
             now = self._attached("loss")
+        value = self._loss(now, output, target)
+        return value * now.relative_count if now.uneven else value
+
+    def _loss(self, now: Attachment, output: Tensor, target: Any) -> Tensor:
+        """The mean over this process's examples."""
         now.calls["loss"] += 1
         batch = now.batch
         if batch is None:

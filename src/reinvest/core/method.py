@@ -99,6 +99,8 @@ class Method:
     needs_ids: ClassVar[bool] = False
     couples_examples: ClassVar[bool] = False
     """Whether an example's treatment depends on which others share its batch."""
+    uneven: ClassVar[bool] = False
+    """Whether `select` may keep unlike numbers of examples on unlike processes; their means are then weighted by them."""
     changes_model: ClassVar[bool] = False
     """Whether `start` replaces modules (surgery); refused on a compiled model."""
     arguments: dict[str, Any]

@@ -31,3 +31,10 @@ def ranks() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def relative_count(count: int, device: torch.device) -> float:
+    """This process's `count` over the mean of all processes': what its mean weighs where counts differ."""
+    total = torch.tensor([float(count)], dtype=torch.float32, device=device)
+    torch.distributed.all_reduce(total)
+    return count * torch.distributed.get_world_size() / float(total)

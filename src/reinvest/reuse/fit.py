@@ -34,6 +34,8 @@ class Source:
     preprocessing: str = ""
     hashes: Tensor | None = None
     roles: Tensor | None = None
+    foreign: bool = False
+    """Whether it is a model from outside, of whose training nothing can be known here."""
 
 
 def class_map(source: Source, view: TaskView, classes: int | None) -> list[int] | None:
@@ -111,7 +113,7 @@ def check_leak(source: Source, view: TaskView, hashes: Tensor | None) -> None:
         return
     test = view.roles() == TEST
     if source.roles is None:
-        if source.namespace:
+        if source.namespace and not source.foreign:
             warnings.warn(
                 f"{source.name} kept no list of its training examples, so it cannot be checked whether it saw this "
                 "task's test set; train teachers with records=True",

@@ -221,13 +221,9 @@ def open_clean_pass(reference: Any, context: Context, *, constant: bool) -> Teac
     begun = time.perf_counter()
     if isinstance(reference, CleanPass):
         view = reference.view
+        class_names = view.class_names if view.classes == reference.classes else None
         source = Source(
-            "the clean pass",
-            view.namespace,
-            "",
-            view.classes or reference.classes,
-            view.class_names,
-            view.preprocessing,
+            "the clean pass", view.namespace, "", reference.classes, class_names, view.preprocessing, foreign=True
         )
         check_data(source, context.task, by_id=True)
         return TableTeacher(reference, source, None, "clean pass", context, begun - reference.seconds)
