@@ -19,6 +19,7 @@ _catalogues.update(
     model="reinvest.testbed.models:catalog",
     report="reinvest.report.html:catalog",
     teacher="reinvest.reuse.teachers:catalog",
+    fit="reinvest.reuse.fit:catalog",
     scores="reinvest.reuse.selection:catalog",
 )
 

@@ -1,215 +1,304 @@
 from __future__ import annotations
 
+import json
 import math
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from reinvest.core.errors import CorruptFile, LoopError, StoreError
-from reinvest.store import records
+from reinvest import Indexed, Methods
+from reinvest.core.errors import CorruptFile, InvalidValue, StoreError
+from reinvest.core.view import TaskView
+from reinvest.store import Run, RunWriter, Store
+from reinvest.store.accumulate import Accumulator
 from reinvest.store.artifacts import put_tensors
-from reinvest.store.records import Accumulator, Records, decode, encode
+from reinvest.store.records import Records
+
+Record = Callable[..., AbstractContextManager[RunWriter]]
 
 
-def read(accumulator: Accumulator, folder: Path) -> Records:
-    tables, about = accumulator.tensors()
+def recorded(folder: Path, view: TaskView | None = None, *, examples: int = 50, classes: int = 6) -> Records:
+    """Records of one epoch in which the first ten examples were not seen."""
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(examples - 10, classes, generator=generator)
+    targets = torch.randint(0, classes, (examples - 10,), generator=generator)
+    a = Accumulator(folder)
+    a.begin(examples, 1, view)
+    a.observe(0, torch.arange(10, examples), torch.ones(examples - 10), output, targets, None)
+    tables, about = a.tensors()
     return Records.load(folder / "r", put_tensors(folder / "r", tables, about))
 
 
-def epochs(
-    count: int, examples: int, classes: int, *, seed: int = 0
-) -> list[list[tuple[Tensor, Tensor, Tensor, Tensor]]]:
-    """Batches (ids, losses, output, targets) of some epochs of random logits."""
-    generator = torch.Generator().manual_seed(seed)
-    targets = torch.randint(0, classes, (examples,), generator=generator)
-    made = []
-    for _ in range(count):
-        output = torch.randn(examples, classes, generator=generator)
-        losses = torch.nn.functional.cross_entropy(output, targets, reduction="none")
-        order = torch.randperm(examples, generator=generator)
-        made.append([(i, losses[i], output[i], targets[i]) for i in order.split(7)])
-    return made
+@pytest.mark.parametrize("classes", [6, 1500])
+def test_a_partial_read_equals_the_whole(tmp_path: Path, classes: int) -> None:
+    found = recorded(tmp_path, classes=classes)
+    whole, known = found.rows(torch.arange(50))
+    assert known.tolist() == [False] * 10 + [True] * 40
+    assert torch.equal(whole[:10], torch.zeros(10, classes))
+    assert torch.allclose(whole[10:].exp().sum(1), torch.ones(40), atol=1e-5)
+    for ids in ([49], [3, 12, 12, 40, 0], torch.tensor([20, 11], dtype=torch.int32), []):
+        rows, some = found.rows(ids)
+        assert torch.equal(rows, whole[torch.as_tensor(ids).long()])
+        assert torch.equal(some, known[torch.as_tensor(ids).long()])
+    if classes == 6:
+        assert torch.allclose(whole[10:], found.log_probabilities[10:].log_softmax(1), atol=1e-6)
+        assert found.log_probabilities[:10].isnan().all()
 
 
-def test_tables_hold_what_was_seen(tmp_path: Path) -> None:
-    data = epochs(5, 50, 4)
-    a = Accumulator(tmp_path)
-    a.begin(50, 5)
-    for epoch, batches in enumerate(data):
-        for ids, losses, output, targets in batches:
-            a.observe(epoch, ids, losses, output, targets, None)
-    found = read(a, tmp_path)
-    assert found.loss.shape == found.correct.shape == (5, 50)
-    mean = torch.zeros(50, 4)
-    for epoch, batches in enumerate(data):
-        for ids, losses, output, targets in batches:
-            assert torch.equal(found.loss[epoch, ids], losses)
-            assert torch.equal(found.correct[epoch, ids], output.argmax(1).eq(targets).float())
-            if epoch >= 2:
-                mean[ids] += output / 3
-    expected = mean.log_softmax(1)
-    assert (found.log_probabilities - expected).abs().max() <= 6 / 255 + 1e-5
-    assert found.seen.tolist() == [3] * 50
-    assert found.codes.dtype == torch.uint8 and found.codes.shape == (50, 4)
+@pytest.mark.parametrize(
+    ("ids", "got"), [([50], "50"), ([-1], "-1"), ([1.0], "float"), ([[1]], "shape"), ([True], "bool")]
+)
+def test_ids_outside_the_tables_are_refused(tmp_path: Path, ids: Any, got: str) -> None:
+    with pytest.raises(InvalidValue, match=got):
+        recorded(tmp_path).rows(ids)
 
 
-def test_codes_cover_minus_twelve_to_zero() -> None:
-    values = torch.tensor([0.0, -6.0, -12.0, -50.0, -math.inf])
-    assert encode(values).tolist() == [0, 128, 255, 255, 255]
-    assert torch.allclose(decode(encode(values)), values.clamp(min=-12), atol=12 / 510 + 1e-6)
+def test_what_the_loader_said_is_kept(tmp_path: Path) -> None:
+    calls = []
+
+    def column(name: str, value: int, kind: torch.dtype) -> Callable[[], Tensor]:
+        def make() -> Tensor:
+            calls.append(name)
+            return torch.full((50,), value, dtype=kind)
+
+        return make
+
+    view = TaskView(
+        namespace="digits",
+        fingerprint="ab12",
+        examples=50,
+        classes=6,
+        class_names=("zero", "eins, ümlaut", "2", "3", "4", "5"),
+        preprocessing="1 x 8 x 8, divided by 16",
+        moves=True,
+        hashes=column("hashes", -(2**62), torch.int64),
+        roles=column("roles", 3, torch.uint8),
+    )
+    found = recorded(tmp_path, view)
+    assert sorted(calls) == ["hashes", "roles"]  # once each, when the records were written
+    assert (found.namespace, found.fingerprint, found.classes, found.examples) == ("digits", "ab12", 6, 50)
+    assert found.class_names == view.class_names and found.preprocessing == view.preprocessing and found.moves
+    assert found.positions is None and found.stride == 1 and found.kept_mass == 1.0 and found.top is None
+    assert found.hashes is not None and found.hashes.dtype == torch.int64 and set(found.hashes.tolist()) == {-(2**62)}
+    assert found.roles is not None and found.roles.dtype == torch.uint8 and set(found.roles.tolist()) == {3}
+    assert found.labels is not None and found.labels.dtype == torch.int64
+    assert (found.labels[:10] == -1).all() and (found.labels[10:] >= 0).all()
 
 
-def test_what_was_not_seen_or_not_valid_is_nan(tmp_path: Path) -> None:
-    a = Accumulator(tmp_path)
-    a.begin(6, 2)
-    output = torch.eye(3)
-    valid = torch.tensor([True, False, True])
-    a.observe(0, torch.tensor([4, 0, 1]), torch.tensor([1.0, 2.0, 3.0]), output, torch.tensor([0, 1, 0]), valid)
-    found = read(a, tmp_path)
-    assert found.loss[0].isnan().tolist() == [True, False, True, True, False, True]
-    assert found.loss[1].isnan().all() and found.correct[1].isnan().all()
-    assert found.correct[0].nan_to_num(-1).tolist() == [-1, 0, -1, -1, 1, -1]
-    assert found.seen.tolist() == [0, 1, 0, 0, 1, 0]
-    assert found.log_probabilities.isnan().any(1).tolist() == [True, False, True, True, False, True]
+def test_what_the_loader_did_not_say_is_unknown(tmp_path: Path) -> None:
+    for view in (None, TaskView()):
+        found = recorded(tmp_path, view)
+        assert (found.namespace, found.fingerprint, found.preprocessing, found.moves) == ("", "", "", False)
+        assert found.class_names is None and found.hashes is None and found.roles is None
+        assert found.classes == 6
 
 
-def test_a_batch_may_be_overwritten_after_it_was_observed(tmp_path: Path) -> None:
-    a = Accumulator(tmp_path)
-    a.begin(2, 1)
-    ids, losses, output, targets = torch.tensor([0, 1]), torch.ones(2), torch.eye(2), torch.tensor([0, 1])
-    a.observe(0, ids, losses, output, targets, None)
-    for tensor in (ids, losses, output, targets):
-        tensor.zero_()
-    found = read(a, tmp_path)
-    assert found.loss.tolist() == [[1.0, 1.0]] and found.correct.tolist() == [[1.0, 1.0]]
+def test_a_column_that_the_loader_cannot_give_loses_nothing_else(tmp_path: Path) -> None:
+    def broken() -> Tensor:
+        raise OSError("the disk is gone")
+
+    found = recorded(tmp_path, TaskView(hashes=broken, roles=lambda: torch.zeros(49)))
+    assert found.hashes is None and found.roles is None and found.has_rows
+    assert "the disk is gone" in found.about["hashes"] and "[49] for 50" in found.about["roles"]
 
 
-def test_half_precision_outputs_and_infinite_losses(tmp_path: Path) -> None:
-    a = Accumulator(tmp_path)
-    a.begin(2, 1)
-    output = torch.tensor([[1.0, 2.0], [math.inf, 0.0]], dtype=torch.bfloat16)
-    losses = torch.tensor([0.5, math.inf], dtype=torch.bfloat16)
-    a.observe(0, torch.tensor([0, 1]), losses, output, torch.tensor([1, 1]), None)
-    found = read(a, tmp_path)
-    assert found.loss.dtype == torch.float32 and found.loss[0, 1] == math.inf
-    assert found.seen.tolist() == [1, 0]  # a row that is not finite tells nothing
+def test_more_names_than_ten_thousand_are_left_out(tmp_path: Path) -> None:
+    assert recorded(tmp_path, TaskView(class_names=tuple(map(str, range(10_001))))).class_names is None
 
 
-def test_interrupted_and_continued_in_mid_epoch_equals_uninterrupted(tmp_path: Path) -> None:
-    data = epochs(5, 40, 3)
-    flat = [(epoch, *batch) for epoch, batches in enumerate(data) for batch in batches]
-    whole = Accumulator(tmp_path)
-    whole.begin(40, 5)
-    for batch in flat:
-        whole.observe(*batch, None)
-    for stop in (0, 1, 8, len(flat) - 2):
-        first = Accumulator(tmp_path)
-        first.begin(40, 5)
-        for batch in flat[:stop]:
-            first.observe(*batch, None)
-        state = first.state_dict()
-        for batch in flat[stop : stop + 1]:
-            first.observe(*batch, None)  # lost with the process; must not reach the state
-        first.flush()
-        second = Accumulator(tmp_path)
-        second.begin(40, 5)
-        second.load_state_dict(state)
-        for batch in flat[stop:]:
-            second.observe(*batch, None)
-        expected, _ = whole.tensors()
-        for name, table in second.tensors()[0].items():
-            assert torch.equal(table.nan_to_num(-9), expected[name].nan_to_num(-9)), (stop, name)
-
-
-def test_state_of_other_data_is_refused(tmp_path: Path) -> None:
-    a = Accumulator(tmp_path)
-    a.begin(4, 1)
-    a.observe(0, torch.tensor([0]), torch.ones(1), torch.ones(1, 2), torch.zeros(1).long(), None)
-    b = Accumulator(tmp_path)
-    b.begin(5, 1)
-    with pytest.raises(LoopError, match="saved for 4 examples, now 5"):
-        b.load_state_dict(a.state_dict())
-
-
-def test_ids_outside_the_data_set_are_refused(tmp_path: Path) -> None:
-    for wrong in (-1, 4):
-        a = Accumulator(tmp_path)
-        a.begin(4, 1)
-        a.observe(0, torch.tensor([wrong]), torch.ones(1), torch.ones(1, 2), torch.zeros(1).long(), None)
-        with pytest.raises(LoopError, match=rf"0 \.\.\. 3, got {wrong}"):
-            a.flush()
-
-
-def test_observe_before_begin_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LoopError, match="begin"):
-        Accumulator(tmp_path).observe(0, torch.zeros(1).long(), torch.ones(1), torch.ones(1, 2), torch.zeros(1), None)
-
-
-@pytest.mark.parametrize(("examples", "length"), [(None, 3), (10, None)])
-def test_without_sizes_nothing_is_kept_and_it_is_said(tmp_path: Path, examples: int | None, length: int | None) -> None:
-    a = Accumulator(tmp_path)
-    a.begin(examples, length)
-    a.observe(0, torch.zeros(1).long(), torch.ones(1), torch.ones(1, 2), torch.zeros(1).long(), None)
-    tables, about = a.tensors()
-    assert tables == {} and "was not known" in about["records"]
-    assert a.state_dict()["tables"] == {}
-
-
-def test_more_than_a_thousand_classes_keep_no_rows_but_losses_and_hits(tmp_path: Path) -> None:
-    a = Accumulator(tmp_path)
-    a.begin(3, 1)
-    output = torch.zeros(2, 1001)
-    output[:, 5] = 1
-    a.observe(0, torch.tensor([0, 2]), torch.ones(2), output, torch.tensor([5, 6]), None)
-    found = read(a, tmp_path)
-    assert found.correct.nan_to_num(-1).tolist() == [[1, -1, 0]]
-    with pytest.raises(StoreError, match="1001 classes are more than the 1000"):
-        found.log_probabilities  # noqa: B018
-
-
-def test_outputs_that_are_no_class_scores_keep_losses_only(tmp_path: Path) -> None:
-    a = Accumulator(tmp_path)
-    a.begin(3, 1)
-    for length in (4, 6):  # batches of sequences padded to different lengths
-        output, targets = torch.zeros(1, length, 7), torch.zeros(1, length)
-        a.observe(0, torch.tensor([length // 4]), torch.ones(1), output, targets, None)
-    found = read(a, tmp_path)
-    assert found.loss.nan_to_num(-1).tolist() == [[-1, 1, -1]]
-    assert found.correct.isnan().all()
+def test_files_of_the_first_version_are_read(tmp_path: Path) -> None:
+    tables = {
+        "loss": torch.ones(2, 3),
+        "correct": torch.tensor([[1, 0, -1]] * 2, dtype=torch.int8),
+        "codes": torch.tensor([[0, 255], [255, 0], [9, 9]], dtype=torch.uint8),
+        "seen": torch.tensor([3, 3, 0], dtype=torch.int32),
+    }
+    found = Records.load(tmp_path / "r", put_tensors(tmp_path / "r", tables, {"records": "loss and correct"}))
+    assert found.classes == 2 and found.examples == 3 and found.kept_mass == 1.0
+    assert found.namespace == "" and found.labels is None and found.hashes is None and found.positions is None
+    rows, known = found.rows([2, 0])
+    assert known.tolist() == [False, True] and rows[1].argmax() == 0 and rows[0].tolist() == [0.0, 0.0]
+    old = {n: tables[n] for n in ("loss", "correct")}
+    put_tensors(tmp_path / "s", old, {"log_probabilities": "outputs are not [B, C] but have 3 dimensions"})
     with pytest.raises(StoreError, match="3 dimensions"):
-        found.codes  # noqa: B018
+        Records.load(tmp_path / "s").rows([0])
 
 
-def test_epochs_beyond_the_planned_are_kept(tmp_path: Path) -> None:
-    a = Accumulator(tmp_path)
-    a.begin(2, 1)
-    for epoch in range(3):
-        a.observe(epoch, torch.tensor([0, 1]), torch.full((2,), float(epoch)), torch.eye(2), torch.tensor([0, 1]), None)
-    assert read(a, tmp_path).loss.tolist() == [[0, 0], [1, 1], [2, 2]]
+def resident(path: Path) -> int:
+    """Bytes of a file that this process has touched through its mappings."""
+    total, mine = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0] and not line.split(" ")[0].endswith(":"):
+            mine = line.endswith(str(path))
+        elif mine and line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024
+    return total
 
 
-def test_large_tables_live_in_files_that_go_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "MAPPED_BEYOND", 1000)
-    data = epochs(3, 60, 4)
-    mapped, plain = Accumulator(tmp_path), Accumulator(tmp_path)
-    for a, limit in ((mapped, 1000), (plain, 1 << 30)):
-        monkeypatch.setattr(records, "MAPPED_BEYOND", limit)
-        a.begin(60, 3)
-        for epoch, batches in enumerate(data):
-            for batch in batches:
-                a.observe(epoch, *batch, None)
-        a.flush()
-    assert len(list(tmp_path.glob("records.*.partial"))) == 4
-    expected = plain.tensors()[0]
-    for name, table in mapped.tensors()[0].items():
-        assert torch.equal(table, expected[name])
-    mapped.discard()
-    assert list(tmp_path.glob("records.*.partial")) == []
+def test_opening_and_a_partial_read_touch_little_of_a_large_file(tmp_path: Path) -> None:
+    examples, classes = 64_000, 1000
+    tables = {
+        "loss": torch.zeros(3, examples),
+        "correct": torch.zeros(3, examples, dtype=torch.int8),
+        "codes": torch.randint(0, 255, (examples, classes), dtype=torch.uint8),
+        "seen": torch.ones(examples, dtype=torch.int32),
+    }
+    expected = put_tensors(tmp_path / "r", tables)
+    found = Records.load(tmp_path / "r", expected)
+    assert found.examples == examples and found.classes == classes and found.has_rows
+    if not os.path.exists("/proc/self/smaps"):
+        pytest.skip("which pages are read can be seen on Linux only")
+    assert resident(tmp_path / "r") <= 2 * (2 << 20)  # the header of 64 MB, through two mappings
+    rows, known = found.rows([5, 31_000, 31_001, 63_999])
+    assert rows.shape == (4, classes) and known.all()
+    # A system may map a file in blocks of up to 2 MiB; these are 3 places in two tables.
+    assert resident(tmp_path / "r") <= 8 * (2 << 20) < expected["bytes"] / 3
+    assert found.tables["codes"].untyped_storage().nbytes() in (expected["bytes"], 64_000_000)
+
+
+def test_reading_never_changes_the_file(tmp_path: Path) -> None:
+    found = recorded(tmp_path)
+    before = (tmp_path / "r").read_bytes()
+    found.loss.zero_()
+    found.codes.zero_()
+    assert (tmp_path / "r").read_bytes() == before
+
+
+def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    whole = (tmp_path / "r").read_bytes()
+    expected = {"bytes": len(whole), "sha256": "0" * 64}
+    for length in (0, 7, 100, len(whole) - 1):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        with pytest.raises(CorruptFile, match=f"has {length} bytes and had {len(whole)}"):
+            Records.load(tmp_path / "cut", expected)
+        with pytest.raises(CorruptFile, match="not a whole safetensors file"):
+            Records.load(tmp_path / "cut")
+    (tmp_path / "cut").write_bytes(whole + b"x")
+    with pytest.raises(CorruptFile, match="not a whole safetensors file"):
+        Records.load(tmp_path / "cut")
+    with pytest.raises(CorruptFile, match="is missing"):
+        Records.load(tmp_path / "none")
+    (tmp_path / "cut").write_bytes(struct.pack("<Q", 2**40) + whole[8:])
+    with pytest.raises(CorruptFile, match="not a whole safetensors file"):
+        Records.load(tmp_path / "cut", expected)
+
+
+def test_bytes_that_changed_are_found_when_asked_for(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    whole = bytearray((tmp_path / "r").read_bytes())
+    expected = put_tensors(tmp_path / "again", {"loss": torch.ones(1)})
+    assert Records.load(tmp_path / "r", verify=True).has_rows
+    whole[-1] ^= 1
+    (tmp_path / "r").write_bytes(whole)
+    Records.load(tmp_path / "r", expected | {"bytes": len(whole)})
+    with pytest.raises(CorruptFile, match="another sha256"):
+        Records.load(tmp_path / "r", expected | {"bytes": len(whole)}, verify=True)
 
 
 def test_a_file_without_records_is_refused(tmp_path: Path) -> None:
     put_tensors(tmp_path / "r", {"weight": torch.ones(2)})
     with pytest.raises(CorruptFile, match="no per-example records"):
         Records.load(tmp_path / "r")
+
+
+# ---- through a chain and a store -----------------------------------------------------------------------------------
+
+
+class TokenModel(nn.Module):
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.inside, self.out = nn.Embedding(tokens, 8), nn.Linear(8, tokens)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.inside(x))
+
+
+def test_an_own_loop_on_sequences_leaves_rows_by_token(record: Record) -> None:
+    torch.manual_seed(0)
+    texts = torch.randint(0, 30, (12, 7))
+    targets = texts[:, 1:].clone()
+    targets[4, 2:] = -100
+    data = Indexed(TensorDataset(texts[:, :-1], targets), name="texts")
+    model = TokenModel(30)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    loader = DataLoader(data, batch_size=5)
+    methods = Methods()
+    with record() as writer, methods.attach(model, optimizer, duration="2ep", data=loader, seed=0):
+        for _ in range(2):
+            for x, y in methods.batches(loader):
+                methods.loss(model(x), y).backward()
+                methods.step()
+    found = writer.run.records()
+    exact = model(texts[:, :-1]).detach().log_softmax(-1)
+    assert found.namespace == "texts" and found.positions == 6 and found.classes == 30
+    rows, known = found.rows(torch.arange(12))
+    assert torch.equal(known, targets != -100)
+    assert (rows - exact)[known].abs().max() <= 12 / 255 or found.top is not None
+    losses = -exact.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1).masked_fill(targets == -100, 0.0)
+    assert torch.allclose(found.loss[1], losses.sum(1) / (targets != -100).sum(1), atol=1e-5)
+    right = (exact.argmax(-1) == targets).sum(1) / (targets != -100).sum(1)
+    assert torch.allclose(found.correct[1], right)
+
+
+def test_a_mean_of_the_criterion_does_not_hide_the_class_names_in_the_truth(record: Record, store: Store) -> None:
+    with record() as writer:
+        names = ("a", "b")
+        writer.begin({"examples": 4, "epochs": 1, "view": TaskView(namespace="n", class_names=names)})
+        writer.observe(0, torch.arange(4), torch.ones(4), torch.eye(4)[:, :2], torch.zeros(4).long(), None)
+    assert writer.run.records().class_names == names
+    truth = json.loads((writer.path / "run.json").read_text())
+    assert truth["records"]["namespace"] == "n" and "class_names" not in truth["records"]
+    assert store.verify() == []
+
+
+RECORDING = """
+import sys, torch
+from reinvest.store import Store
+seed = int(sys.argv[2])
+with Store(sys.argv[1]).record("mine", task="digits", seed=seed, facts={}) as run:
+    run.begin({"examples": 400, "epochs": 4})
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for epoch in range(4):
+        for ids in torch.arange(400).split(20):
+            run.observe(epoch, ids, torch.full((20,), float(seed)), torch.eye(20) * seed, ids % 20, None)
+"""
+
+
+def test_two_processes_record_two_runs_of_one_store_at_once(tmp_path: Path) -> None:
+    folder = str(tmp_path / "runs")
+    other = subprocess.Popen(
+        [sys.executable, "-c", RECORDING, folder, "2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdin is not None and other.stdout is not None
+    with Store(folder) as store:
+        with store.record("mine", task="digits", seed=1, facts={}) as run:
+            run.begin({"examples": 400, "epochs": 4})
+            assert other.stdout.readline() == b"ready\n"
+            other.stdin.write(b"go\n")
+            other.stdin.flush()
+            for epoch in range(4):
+                for ids in torch.arange(400).split(20):
+                    run.observe(epoch, ids, torch.ones(20), torch.eye(20), ids % 20, None)
+        other.communicate()
+        assert other.returncode == 0
+        assert store.verify() == []
+        runs: list[Run] = list(store.runs())
+        assert sorted(run.seed for run in runs) == [1, 2]
+        for found in runs:
+            records = found.records()
+            assert (records.loss == found.seed).all() and records.seen.tolist() == [3] * 400
+            rows, known = records.rows([399])
+            probability = math.exp(found.seed) / (math.exp(found.seed) + 19)
+            assert known.all() and float(rows[0, 19].exp()) == pytest.approx(probability, rel=0.05)

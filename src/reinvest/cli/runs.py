@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from ..core.errors import InvalidValue
+from ..core.errors import InvalidValue, ReinvestError
 from ..store import Run, Store
 from ._output import Output, plural, size_text, table, time_text
 from ._parser import Command, Parser, option, store_option
@@ -132,23 +132,43 @@ LIST = Command(
 )
 
 
+def _reuse(run: Run) -> list[dict[str, str]]:
+    """How a run was made from others; [] where its description cannot be read, which `store verify` tells."""
+    try:
+        return run.reuse if run.parents else []
+    except (ReinvestError, OSError):
+        return []
+
+
+def _lineage(lines: list[tuple[int, Run]]) -> list[str]:
+    """For each line of the tree how the run re-uses the one that it stands under, "" where that was not noted."""
+    above: list[str] = []
+    found = []
+    for depth, run in lines:
+        del above[depth:]
+        above.append(run.id)
+        found.append(" and ".join(r["how"] for r in _reuse(run) if depth and r["run"] == above[depth - 1]))
+    return found
+
+
 def _tree(options: Namespace, out: Output) -> int:
     store = Store(options.store)
     lines = store.tree()
+    ways = _lineage(lines)
 
     def text() -> str:
         if not lines:
             return f"no runs in {store.path}"
         return "\n".join(
-            f"{'   ' * max(0, depth - 1)}{'└─ ' if depth else ''}"
+            f"{'   ' * max(0, depth - 1)}{'└─ ' if depth else ''}{f'[{how}] ' if how else ''}"
             f"{run.id}  {run.status}  {run.task}  {run.name}  seed {run.seed}  {_quality(run.last)}"
-            for depth, run in lines
+            for (depth, run), how in zip(lines, ways, strict=True)
         )
 
     out.give(
         {
             "store": str(store.path),
-            "runs": [{"depth": depth, **row(run)} for depth, run in lines] if out.as_json else [],
+            "runs": [{"depth": depth, **row(run), "reuse": _reuse(run)} for depth, run in lines] if out.as_json else [],
         },
         text,
     )
@@ -156,7 +176,10 @@ def _tree(options: Namespace, out: Output) -> int:
 
 
 TREE = Command(
-    about="Show which run was made from which: a run stands below each of its parents.",
+    about=(
+        "Show which run was made from which: a run stands below each of its parents, with the kind of re-use in\n"
+        "brackets (records, clean pass, forward, warm start, ...) where a method of the run named the parent."
+    ),
     examples=("reinvest runs tree", "reinvest runs tree --store /data/runs --json"),
     arguments=store_option,
     run=_tree,
@@ -178,6 +201,7 @@ def _show(options: Namespace, out: Output) -> int:
     children = [other.id for other in store.runs() if run.id in other.parents]
     data = {
         **row(run),
+        "reuse": run.reuse,
         "children": children,
         "path": str(run.path),
         "config": run.config,
@@ -210,6 +234,7 @@ def _page(data: dict[str, Any]) -> str:
     for key in ("parents", "children"):
         if data[key]:
             lines.append(f"{key} {', '.join(data[key])}")
+    lines += [f"re-uses {one['run']}: {one['how']}" for one in data["reuse"]]
     lines += block("recipe", data["config"])
     lines += _curves(data["curve"])
     # Seconds by kind of step are for the timing, not for a reader; --json has them.
@@ -262,7 +287,10 @@ def _spark(values: list[float]) -> str:
 
 
 SHOW = Command(
-    about="Show one run: recipe, curve, cost (seconds, bytes), hardware and software facts, parents, children, files.",
+    about=(
+        "Show one run: recipe, curve, cost (seconds, bytes), hardware and software facts, parents with the kind of\n"
+        "re-use, children, files."
+    ),
     examples=("reinvest runs show 3f2a", "reinvest runs show 3f2a91c0 --store /data/runs --json"),
     arguments=_show_arguments,
     run=_show,

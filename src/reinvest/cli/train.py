@@ -21,7 +21,8 @@ NAMED = ("task", "model", "optimizer", "schedule")
 PLAIN = ("duration", "batch_size", "precision")
 
 
-def _arguments(parser: Parser) -> None:
+def recipe_arguments(parser: Parser) -> None:
+    """A recipe as a file and options, which `recipe_from` reads."""
     parser.add_argument(
         "recipe",
         type=str,
@@ -51,8 +52,20 @@ def _arguments(parser: Parser) -> None:
         metavar="NAME[.ARG=VALUE]",
         help=("add a method, once for each (and once more for each further argument); see reinvest methods"),
     )
+
+
+def _arguments(parser: Parser) -> None:
+    recipe_arguments(parser)
     parser.add_argument("--seed", type=int, default=0, help="decides initial weights, order and every draw")
     store_option(parser)
+    parser.add_argument(
+        "--reuse",
+        type=str,
+        default="none",
+        metavar="auto|none|RUN",
+        help='what of earlier runs is re-used: "auto" follows reinvest advise, a run\'s id takes that run '
+        "(refused if it cannot help), none trains the recipe as it is",
+    )
     option(parser, "--device", type=str, help='"cpu", "cuda", "cuda:1" (default: the first GPU, else the CPU)')
     option(parser, "--threads", type=int, metavar="N", help="threads of torch on the CPU (default: torch's own choice)")
     parser.add_argument("--no-records", action="store_true", help="keep no per-example records")
@@ -158,7 +171,17 @@ def _run(options: Namespace, out: Output) -> int:
             raise InvalidValue(f"--threads is 1 or more, got {threads}; leave it out for torch's own choice")
         torch.set_num_threads(threads)
     device = options.get("device")
-    run = train(recipe, options.seed, Store(options.store), device=device, records=not options.no_records)
+    store, settings = Store(options.store), {"device": device, "records": not options.no_records}
+    reuse: dict[str, Any] | None = None
+    if options.reuse == "none":
+        run = train(recipe, options.seed, store, **settings)
+    else:
+        from ..studies.advise import train_with_advice
+        from .advise import noting
+
+        with noting(out):
+            run, advice = train_with_advice(recipe, options.seed, store, reuse=options.reuse, **settings)
+        reuse = {"asked": options.reuse, **advice.done(run)}
     last = run.last
     data = {
         "id": run.id,
@@ -170,6 +193,7 @@ def _run(options: Namespace, out: Output) -> int:
         "validation": last.get("validation", {}),
         "test": last.get("test", {}),
         "recipe": run.config,
+        "reuse": reuse,
         "path": str(run.path),
     }
 
@@ -182,6 +206,7 @@ def _run(options: Namespace, out: Output) -> int:
         ]
         return "\n".join(
             [
+                *([] if reuse is None else [f"re-use: {reuse['said']}"]),
                 f"run {run.id}: {run.status} after {run.steps} steps, {time_text(run.seconds)} of training",
                 *shown,
                 f"reinvest runs show {run.id[:8]} --store {options.store}",
@@ -197,12 +222,15 @@ TRAIN = Command(
         "Train a recipe with one seed and keep the run: weights, curve, records, facts and cost. A run that the store\n"
         "already holds is shown, not repeated; an interrupted one continues where it was, bit for bit. Selection\n"
         "reads the validation split, the test split is read once at the end.\n"
+        "With --reuse auto the run takes up what earlier runs left behind, as reinvest advise says, and tells what it\n"
+        "did; the duration stays as it is. The same command again shows the same run.\n"
         "Exit code 3 if the loss became NaN or infinite (the run is kept as diverged)."
     ),
     examples=(
         "reinvest train --task digits --model convnet --duration 10ep --seed 0",
         "reinvest train --task digits --model convnet --methods LabelSmoothing --methods SAM.rho=0.1",
         "reinvest train examples/recipe.yaml --seed 1 --duration 20ep --json",
+        "reinvest train examples/recipe.yaml --seed 2 --reuse auto",
     ),
     arguments=_arguments,
     run=_run,

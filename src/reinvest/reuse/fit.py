@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError, InvalidValue
+from ..core.errors import CorruptFile, DataError, InvalidValue, StoreError
 from ..core.method import Context
 from ..core.view import TEST, TRAIN, VALIDATION, TaskView
 
@@ -36,6 +36,30 @@ class Source:
     roles: Tensor | None = None
     foreign: bool = False
     """Whether it is a model from outside, of whose training nothing can be known here."""
+
+
+def source_of(run: Any) -> Source:
+    """What a run tells of its data: its description, and its records where there are any."""
+    known = run.training.get("data") or {}
+    class_names = known.get("class_names")
+    hashes = roles = None
+    try:
+        records = run.records()
+        hashes, roles = records.hashes, records.roles
+    except CorruptFile:
+        raise
+    except StoreError:
+        pass  # recorded without
+    return Source(
+        f"run {run.id!r}",
+        known.get("namespace") or "",
+        known.get("fingerprint") or "",
+        known.get("classes"),
+        None if class_names is None else tuple(class_names),
+        known.get("preprocessing") or "",
+        hashes,
+        roles,
+    )
 
 
 def class_map(source: Source, view: TaskView, classes: int | None) -> list[int] | None:
@@ -158,3 +182,20 @@ def warn_about_weight(source: Source, run: Any, context: Context) -> None:
 def _some(values: Sequence[object], most: int = 5) -> str:
     shown = ", ".join(map(repr, values[:most]))
     return shown if len(values) <= most else f"{shown} and {len(values) - most} more"
+
+
+def check_weights(run: Any, context: Context) -> None:
+    """Refuse to begin with the weights of a run that trained on this task's test examples, or that has not finished.
+
+    Its inputs and classes may be others: what does not fit shows in the shapes of the weights.
+    """
+    if run.status != "finished":
+        raise InvalidValue(
+            f"a run begins with the weights of a finished one, got run {run.id!r} ({run.status}); take another one"
+        )
+    view = context.task
+    check_leak(source_of(run), view, view.hashes() if view.hashes is not None else None)
+
+
+catalog = {"weights": check_weights}
+"""What is re-used -> the check that the method makes when training begins: (run, context) -> None."""

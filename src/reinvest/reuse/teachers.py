@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from ..core import names
 from ..core.batch import Batch
-from ..core.errors import CorruptFile, DataError, InvalidValue, ReinvestError, StoreError
+from ..core.errors import CorruptFile, DataError, InvalidValue, ReinvestError
 from ..core.forward import logits_of
 from ..core.method import Context
 from ..core.protocols import Teacher, find_run
 from ..core.streams import key
 from ..core.view import TRAIN
 from .clean import CleanPass, clean_pass, clean_pass_of_view, evaluating, open_clean
-from .fit import Source, check_data, class_map, warn_about_weight
+from .fit import Source, check_data, class_map, source_of, warn_about_weight
 
 __all__ = ["CleanPass", "ForwardTeacher", "TableTeacher", "catalog", "clean_pass", "model_of"]
 
@@ -209,7 +209,7 @@ def open_records(reference: Any, context: Context, *, constant: bool) -> Teacher
     records = run.records()
     if not _has_rows(run):
         records.rows(torch.zeros(1, dtype=torch.int64))  # its refusal says why there are none
-    source = _source(run)
+    source = source_of(run)
     check_data(source, context.task, by_id=True)
     if constant:
         warn_about_weight(source, run, context)
@@ -233,7 +233,7 @@ def open_clean_pass(reference: Any, context: Context, *, constant: bool) -> Teac
         source = Source(_named(reference), classes=made.classes)
         return TableTeacher(made, source, None, "clean pass", context, begun)
     run = _run(reference)
-    source = _source(run)
+    source = source_of(run)
     check_data(source, context.task, by_id=False)
     if constant:
         warn_about_weight(source, run, context)
@@ -254,7 +254,7 @@ def open_forward(reference: Any, context: Context, *, constant: bool) -> Teacher
     if _is_model(reference):
         return ForwardTeacher(_model(reference), Source(_named(reference)), None, context, begun)
     run = _run(reference)
-    source = _source(run)
+    source = source_of(run)
     check_data(source, context.task, by_id=False)
     if constant:
         warn_about_weight(source, run, context)
@@ -337,30 +337,6 @@ def _has_rows(run: Any) -> bool:
         raise
     except ReinvestError:
         return False
-
-
-def _source(run: Any) -> Source:
-    """What a run tells of its data: its description, and its records where there are any."""
-    known = run.training.get("data") or {}
-    class_names = known.get("class_names")
-    hashes = roles = None
-    try:
-        records = run.records()
-        hashes, roles = records.hashes, records.roles
-    except CorruptFile:
-        raise
-    except StoreError:
-        pass  # recorded without
-    return Source(
-        f"run {run.id!r}",
-        known.get("namespace") or "",
-        known.get("fingerprint") or "",
-        known.get("classes"),
-        None if class_names is None else tuple(class_names),
-        known.get("preprocessing") or "",
-        hashes,
-        roles,
-    )
 
 
 def _is_model(reference: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .records import Records, decode
+from .codec import decode
+from .records import Records
 from .run import Run
 from .store import Store
 from .upkeep import Garbage, Problem

@@ -308,7 +308,10 @@ class Run:
         return get_tensors(self.path / WEIGHTS, self._expected(WEIGHTS), device)
 
     def records(self) -> Records:
-        """The per-example tables. Raises StoreError if there are none, CorruptFile if the bytes have changed."""
+        """The per-example tables, read page by page as they are used (`store verify` re-hashes them).
+
+        Raises StoreError if there are none, CorruptFile if the file is missing, cut off or no records.
+        """
         from .records import Records
 
         expected = self._expected(RECORDS)

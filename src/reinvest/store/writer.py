@@ -14,9 +14,9 @@ from filelock import BaseFileLock
 
 from ..core.errors import CorruptFile, InvalidValue, LoopError, unknown
 from . import facts
+from .accumulate import Accumulator
 from .artifacts import PARTIAL, digest_of, get_state, put_json, put_state, put_tensors, sync_folder, writing
 from .plain import number, plain
-from .records import Accumulator
 from .run import (
     CURVE,
     ENDED,
@@ -258,7 +258,8 @@ class RunWriter:
         if self._resumed:
             self._write_truth()
         if self._records is not None:
-            self._records.begin(about.get("examples"), about.get("epochs"), view)
+            steps, each = about.get("total_steps"), about.get("steps_per_epoch")
+            self._records.begin(about.get("examples"), steps / each if steps and each else about.get("epochs"), view)
 
     @property
     def observing(self) -> bool:
@@ -309,7 +310,7 @@ class RunWriter:
             raise unknown("status to finish with", status, ENDED)
         if self._records is not None:
             tables, about = self._records.tensors()
-            self._data["records"] = about
+            self._data["records"] = {k: v for k, v in about.items() if k != "class_names"}
             if tables:
                 self._files[RECORDS] = put_tensors(self.path / RECORDS, tables, about)
             else:

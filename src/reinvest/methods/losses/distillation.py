@@ -69,8 +69,8 @@ class Distill(Method):
     there are any, else one clean pass for a run and forward for a model.
     weight: a at the beginning; one number goes linearly to 0 at `until`, two numbers go from the first to the second,
     equal ones are constant. until: share of the run in (0, 1] or a Duration, after which the teacher is left alone.
-    every, probability: only every k-th step, only with this probability (in (0, 1]); reweigh multiplies what is left
-    so that its expectation stays that of every step. temperature: T > 0, larger is softer. loss: "kl" or "mse" of
+    every, probability: only every k-th step ("10ep": all steps of every tenth epoch, the first included), only with this
+    probability (in (0, 1]); reweigh multiplies what is left so that its expectation stays that of every step. temperature: T > 0, larger is softer. loss: "kl" or "mse" of
     logits. pool: of several teachers one at "random" each step, or the "average" of their logits.
 
     An example that the teacher's records do not know keeps its plain loss. Blended examples (Mixup) are compared with
@@ -101,7 +101,7 @@ class Distill(Method):
         source: str = "auto",
         weight: float | Sequence[float] = 0.9,
         until: float | str = 1.0,
-        every: int = 1,
+        every: int | str = 1,
         probability: float = 1.0,
         reweigh: bool = False,
         temperature: float = 1.0,
@@ -125,7 +125,7 @@ class Distill(Method):
         except InvalidValue:
             raise InvalidValue(f"{WEIGHT}, got {weight!r}; 0.9 is usual") from None
         self.until = _until(until)
-        self.every = whole(every, "every is a whole number of steps from 1 (each step) up", "1 is usual", 1)
+        self.every, self.whole_epochs = _every(every)
         self.probability = number(
             probability, "probability is above 0, up to 1 (each step)", "1.0 is usual", 0, 1, above=True
         )
@@ -151,7 +151,8 @@ class Distill(Method):
 
     def on_duty(self, context: Context) -> bool:
         """Whether the next step asks the teacher."""
-        if context.step % self.every or context.step >= self._last(context) - 1e-9:
+        turn = context.step // context.steps_per_epoch if self.whole_epochs else context.step
+        if turn % self.every or context.step >= self._last(context) - 1e-9:
             return False
         if self.probability == 1.0:
             return True
@@ -271,6 +272,20 @@ def _references(teacher: Any) -> list[Any]:
         if not isinstance(one, str) and not callable(one) and not hasattr(one, "records") and not hasattr(one, "rows"):
             raise InvalidValue(f"a teacher is a run (or its id), a model or a callable, got {one!r}; pass one of those")
     return listed
+
+
+def _every(every: int | str) -> tuple[int, bool]:
+    """(k, whether whole epochs are meant)."""
+    rule, remedy = 'every is a whole number of steps from 1 (each step) up, or of epochs such as "10ep"', "1 is usual"
+    if not isinstance(every, str):
+        return whole(every, rule, remedy, 1), False
+    try:
+        length = Duration.parse(every)
+    except InvalidValue:
+        raise InvalidValue(f"{rule}, got {every!r}; {remedy}") from None
+    if length.unit not in ("ep", "st") or length.amount < 1 or length.amount != int(length.amount):
+        raise InvalidValue(f"{rule}, got {every!r}; {remedy}")
+    return int(length.amount), length.unit == "ep"
 
 
 def _until(until: float | str) -> float | Duration:

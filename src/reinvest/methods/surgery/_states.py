@@ -81,6 +81,17 @@ def whole_state(old: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> Parti
     return Partial({n: old[n] for n in fresh}, {})
 
 
+def beginning(old: Mapping[str, Tensor], fresh: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The fresh state with the old entries whose names begin with `prefix`. Raises InvalidValue if there are none."""
+    part = {n: t for n, t in _bare(old, fresh).items() if n.startswith(prefix)}
+    if not part:
+        tops = sorted({n.partition(".")[0] for n in _bare(old, fresh)})
+        raise InvalidValue(
+            f"'only' is how some of the old names begin, got {prefix!r}; they begin with {_listed(tops)}"
+        )
+    return {n: t for n, t in fresh.items() if not n.startswith(prefix)} | part
+
+
 def refuse_keys(
     missing: Sequence[str],
     extra: Sequence[str],

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ...core import names
 from ...core.batch import Batch, unpack
 from ...core.errors import InvalidValue, LoopError
 from ...core.forward import logits_of
@@ -25,7 +26,7 @@ from ._rescale import (
     refresh_statistics,
     relative_change,
 )
-from ._states import Partial, layer_weights, partial_state, whole_state
+from ._states import Partial, beginning, layer_weights, partial_state, whole_state
 
 __all__ = ["WarmStart", "partial_state", "shrink_perturb"]
 
@@ -77,7 +78,8 @@ class WarmStart(Method):
     model's own fresh weights; with keep=0 and noise=1 the run starts as if from scratch. Both act on weights and biases
     of all layers but norms (norms=True: on these too); norms and buffers are the old ones. heads: "new" copies the
     rows of known classes by class name, or by number where names are unknown, and leaves new classes fresh; "refuse"
-    refuses any entry of another shape. method: "plain"; "dash" (experimental) multiplies each neuron's weights by the
+    refuses any entry of another shape. only: takes the entries whose names begin so ("trunk."), and leaves all others
+    fresh: an encoder under a new head. method: "plain"; "dash" (experimental) multiplies each neuron's weights by the
     cosine with the loss's descent direction, clamped to [keep, 1], and needs a loader that offers its clean data;
     "fire" (experimental) mixes keep of the old matrices with 1 - keep of the nearest isometries.
 
@@ -116,6 +118,7 @@ class WarmStart(Method):
         heads: str = "new",
         method: str = "plain",
         norms: bool = False,
+        only: str = "",
     ) -> None:
         weights = isinstance(run, Mapping) and all(isinstance(t, Tensor) for t in run.values())
         if not (run is None or weights or (isinstance(run, str) and run) or hasattr(run, "weights")):
@@ -131,6 +134,9 @@ class WarmStart(Method):
         self.keep = number(keep, "keep is a share of the old weights from 0 to 1", "1.0 takes them whole", 0, 1)
         self.noise = number(noise, "noise is a finite factor from 0 on fresh weights", "0.4 is usual", 0, 1e9)
         self.norms = switch(norms, "norms")
+        if not isinstance(only, str):
+            raise InvalidValue(f"only is the beginning of the names to take, got {only!r}; write for example 'trunk.'")
+        self.only = only
         if method != "plain" and self.keep == 1:
             raise InvalidValue(
                 f"keep=1 leaves the old weights whole, got method={method!r} with it; pass keep=0.3 (dash) or 0.0 (fire)"
@@ -185,7 +191,10 @@ class WarmStart(Method):
             old, old_names = dict(self.run), None
         else:
             run = find_run(self.run, self.name)
+            names.resolve("fit", "weights")(run, context)
             old, old_names = run.weights(), (run.training.get("data") or {}).get("class_names")
+        if self.only:
+            return partial_state(beginning(old, live, self.only), live)
         new_names = context.task.class_names
         if self.heads == "refuse":
             if old_names is not None and new_names is not None and list(old_names) != list(new_names):

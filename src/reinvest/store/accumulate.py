@@ -1,0 +1,375 @@
+"""Gathering per-example records while a chain trains, at next to no cost: `observe` copies, tables are filled in bulk.
+
+What each kind of batch leaves (see `records` for the tables):
+
+    mean    one label an example, up to 1,000 classes: mean logits of the last 3 planned epochs
+    wide    one label, more classes: rows of the last pass, the largest classes only
+    dense   a label per token or pixel: the same per position; earlier epochs leave loss and share correct only
+    other   anything else: losses
+
+Rows of the last pass are taken from the last whole epoch on, so that every example has one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import LoopError
+from .codec import FLOOR, encode
+from .lastpass import LastPass, check_range
+from .tables import Tables
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..core.view import TaskView
+
+LAST_EPOCHS = 3
+CLASSES = 1000
+"""Widest rows of log-probabilities that are kept in full as means over epochs."""
+MOST_POSITIONS = 4096
+"""Most pixels of an example that have a row, unless a stride is given."""
+MOST_NAMES = 10_000
+_PENDING_ON_CPU, _PENDING_ON_DEVICE = 1 << 16, 1 << 24
+
+
+class Accumulator:
+    """Gathers batches and writes them into the tables in bulk: `observe` only copies, about 5 us a call on a CPU."""
+
+    stride: int | None = None
+    """Rows of every so many-th pixel in each direction; None: the smallest with at most `MOST_POSITIONS` pixels."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._tables = Tables(folder)
+        self._pending: list[tuple[Tensor, ...]] = []
+        self._pending_numbers = 0
+        self._limit = _PENDING_ON_CPU
+        self._epoch = -1
+        self._shape: Any = None
+        self._kind = ""
+        self._axis = 1
+        self._used_stride = 1
+        self._last: LastPass | None = None
+        self._adding = False
+        self._view: TaskView | None = None
+        self._ignored: tuple[int, ...] = ()
+        self._examples = self._epochs = self._first_of_last = 0
+        self.refused = ""
+        self.refused_rows = ""
+
+    def begin(self, examples: int | None, epochs: float | None, view: TaskView | None = None) -> None:
+        """Plan the tables for ids 0 ... `examples` - 1. Without either number nothing is kept; `refused` says so.
+
+        epochs: planned length, 2.5 for two and a half. view: what the loader says of its data; stored with the tables.
+        """
+        self._clear()
+        self._view = view
+        self.refused = self.refused_rows = ""
+        if not examples or not epochs:
+            missing = "number of examples" if not examples else "number of epochs"
+            self.refused = f"the {missing} was not known when training began"
+            return
+        self._examples, self._epochs = int(examples), math.ceil(epochs)
+        self._first_of_last = max(0, math.floor(epochs) - 1)
+        criterion = getattr(view, "criterion", None)
+        found = getattr(criterion, "ignore_index", getattr(criterion, "keywords", {}).get("ignore_index"))
+        self._ignored = (found,) if isinstance(found, int) else ()
+
+    def observe(
+        self, epoch: int, ids: Tensor, losses: Tensor, output: Tensor, targets: Tensor, valid: Tensor | None
+    ) -> None:
+        """One batch; no device is waited for. Raises LoopError before `begin`."""
+        if self.refused:
+            return
+        if epoch != self._epoch or self._pending_numbers >= self._limit or output.shape[1:] != self._shape:
+            self._turn(epoch, output, targets)
+        if valid is None:
+            kept = losses.clone()
+        else:
+            import torch
+
+            kept = torch.where(valid, losses, math.nan)
+        # Clones: a compiled model, or a loader, may fill the same memory at the next step.
+        if self._kind == "mean":
+            self._pending.append((ids.clone(), kept, targets.clone(), output.clone()))
+            self._pending_numbers += output.numel()
+            return
+        self._pending_numbers += len(ids)
+        if self._kind == "wide":
+            self._pending.append((ids.clone(), kept, targets.clone(), output.argmax(1).eq(targets)))
+            if self._adding and self._last is not None:
+                self._last.add(ids, output, ~kept.isnan())
+        elif self._kind == "dense":
+            means = self._means(targets, output.shape[self._axis])
+            hits = (output.argmax(self._axis).eq(targets) & means).flatten(1).sum(1)
+            self._pending.append((ids.clone(), kept, hits / means.flatten(1).sum(1)))
+            if self._adding and self._last is not None:
+                known = self._thinned(means, means.ndim - 1).flatten(1) & ~kept.isnan().unsqueeze(1)
+                self._last.add(ids, self._positions(output), known)
+        else:
+            self._pending.append((ids.clone(), kept))
+
+    def flush(self) -> None:
+        """Move what is pending into the tables. Raises LoopError for ids outside the data set."""
+        import torch
+
+        if self._pending:
+            with torch.no_grad():
+                columns = [torch.cat(column).cpu() for column in zip(*self._pending, strict=True)]
+                self._pending.clear()
+                self._pending_numbers = 0
+                columns[1] = columns[1].float()
+                good = ~columns[1].isnan()
+                if not bool(good.all()):
+                    columns = [column[good] for column in columns]
+                if len(columns[0]):
+                    self._write(columns[0].long(), *columns[1:])
+        if self._last is not None:
+            self._last.flush()
+            self.refused_rows = self._last.refused or self.refused_rows
+
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The tables as they are stored, and a description; ({}, ...) if nothing was observed."""
+        self.flush()
+        if self._last is not None:
+            self._last.close()
+            self.refused_rows = self._last.refused or self.refused_rows
+        if "loss" not in self._tables:
+            return {}, {"records": self.refused or "no batch with ids was observed"}
+        stored = {name: self._tables[name] for name in ("loss", "correct", "labels") if name in self._tables}
+        columns, about = _of_data(self._view, self._examples)
+        stored, about = stored | columns, {"records": "loss and correct per epoch and example"} | about
+        if "sums" in self._tables:
+            rows, more = self._mean_rows()
+        elif self._last is not None and self._last.decided and not self.refused_rows:
+            rows, more = self._last_rows(self._last)
+        else:
+            reason = self.refused_rows or "training ended before its last epoch, or no position had a label"
+            rows, more = {}, {"log_probabilities": reason}
+        return stored | rows, about | more
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of the tables (rows of future epochs left out) and what they are about."""
+        self.flush()
+        rows = self._epoch + 1
+        tables = {n: (t[:rows] if n in ("loss", "correct") else t).clone() for n, t in self._tables.items()}
+        state = {"tables": tables, "epoch": self._epoch, "rows": self.refused_rows, "stride": self._used_stride}
+        return state | {"last": None if self._last is None else self._last.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()`, after `begin`."""
+        self._clear()
+        if self.refused or not (state["tables"] or state.get("last")):
+            return
+        tables = state["tables"]
+        if tables and tables["loss"].shape[1] != self._examples:
+            raise LoopError(
+                f"records continue on the same data: saved for {tables['loss'].shape[1]} examples, "
+                f"now {self._examples}; start the run over"
+            )
+        self.refused_rows = state["rows"]
+        self._used_stride = int(state.get("stride", 1))
+        per_epoch = {"loss": math.nan, "correct": -1}
+        shapes = {n: (tuple(t.shape), t.dtype, 0.0) for n, t in tables.items()}
+        for name, fill in per_epoch.items():
+            if name in tables:
+                rows = max(self._epochs, len(tables[name]))
+                shapes[name] = ((rows, self._examples), tables[name].dtype, fill)
+        self._tables.allocate(shapes)
+        for name, table in tables.items():
+            self._tables[name][: len(table)] = table
+        if state.get("last"):
+            self._last = self._new_last(tuple(state["last"]["shape"]))
+            self._last.load_state_dict(state["last"])
+        self._epoch = int(state["epoch"])
+
+    def discard(self) -> None:
+        """Remove the mapped files; the tables are gone."""
+        self._tables.discard()
+
+    def _clear(self) -> None:
+        self._pending.clear()
+        self._pending_numbers = 0
+        self._tables.clear()
+        self._last = None
+        self._epoch, self._shape, self._kind = -1, None, ""
+
+    # ---- what a batch is ---------------------------------------------------------------------------------------
+
+    def _turn(self, epoch: int, output: Tensor, targets: Tensor) -> None:
+        if not self._epochs:
+            raise LoopError(
+                "begin(about) comes before observe(...), got a batch first; attach the chain inside record(...)"
+            )
+        self.flush()
+        self._epoch, self._shape = epoch, output.shape[1:]
+        self._limit = _PENDING_ON_CPU if output.device.type == "cpu" else _PENDING_ON_DEVICE
+        self._kind, reason = self._kind_of(output, targets)
+        if self._kind != "mean" and "sums" in self._tables:
+            reason = reason or "the number of classes changed during training"
+        if reason:
+            self._refuse_rows(reason)
+        self._adding = self._kind in ("wide", "dense") and epoch >= self._first_of_last and not self.refused_rows
+        if self._adding:
+            self._plan_last(output, targets)
+
+    def _kind_of(self, output: Tensor, targets: Tensor) -> tuple[str, str]:
+        """The kind, and why it has no rows ("" if it has)."""
+        if targets.is_floating_point():
+            return "other", "targets are not classes"
+        if output.ndim == 2 and targets.ndim == 1:
+            return "mean" if output.shape[1] <= CLASSES else "wide", ""
+        if output.ndim < 3 or targets.ndim != output.ndim - 1:
+            return "other", (
+                f"outputs of {output.ndim} dimensions are no class scores for targets of {targets.ndim} dimensions"
+            )
+        from ..core.criterion import classes_second
+
+        self._axis = 1 if classes_second(output, targets) is output else -1
+        moved = bool(getattr(self._view, "moves", False))
+        return "dense", "training views move pixels or tokens against the stored example" if moved else ""
+
+    def _plan_last(self, output: Tensor, targets: Tensor) -> None:
+        if self._kind == "dense" and targets.ndim > 2:
+            self._used_stride = self.stride or _stride(targets.shape[1:])
+        shape = tuple((output if self._kind == "wide" else self._positions(output[:1])).shape[1:])
+        if self._last is None:
+            self._last = self._new_last(shape)
+        elif self._last.shape != shape:
+            self._refuse_rows(f"rows of shape {list(self._last.shape)} and {list(shape)} cannot share one table")
+
+    def _new_last(self, shape: tuple[int, ...]) -> LastPass:
+        return LastPass(self._tables, self._folder, self._examples, shape)
+
+    def _refuse_rows(self, reason: str) -> None:
+        self.refused_rows = self.refused_rows or reason
+        self._adding = False
+        self._tables.drop(("sums", "seen"))
+        if self._last is not None:
+            self._last.refuse(reason)
+
+    def _means(self, targets: Tensor, classes: int) -> Tensor:
+        """Which positions have a class: bool as targets."""
+        means = (targets >= 0) & (targets < classes)
+        for label in self._ignored:
+            means &= targets != label
+        return means
+
+    def _thinned(self, values: Tensor, dimensions: int) -> Tensor:
+        """Every stride-th place along the dimensions after the first."""
+        s = self._used_stride
+        return values if s == 1 else values[(slice(None), *[slice(None, None, s)] * dimensions)]
+
+    def _positions(self, output: Tensor) -> Tensor:
+        """Dense output as rows [B, P, C] of the stride grid."""
+        rows = output.movedim(self._axis, -1)
+        return self._thinned(rows, rows.ndim - 2).flatten(1, -2)
+
+    # ---- tables ------------------------------------------------------------------------------------------------
+
+    def _write(self, ids: Tensor, losses: Tensor, *columns: Tensor) -> None:
+        import torch
+
+        check_range(ids, self._examples)
+        if "loss" not in self._tables:
+            self._allocate(columns)
+        self._tables.lengthen(self._epoch + 1)
+        self._tables["loss"][self._epoch].scatter_(0, ids, losses)
+        correct = self._tables["correct"][self._epoch]
+        if self._kind == "dense" and correct.dtype == torch.float32:
+            correct.scatter_(0, ids, columns[0].float())
+        if self._kind not in ("mean", "wide") or "labels" not in self._tables:
+            return
+        targets, output = columns
+        hits = output.argmax(1).eq(targets) if self._kind == "mean" else output
+        correct.scatter_(0, ids, hits.to(torch.int8))
+        self._tables["labels"].scatter_(0, ids, targets.clamp(min=-1).to(torch.int32))
+        if "sums" in self._tables and self._epoch >= self._epochs - LAST_EPOCHS:
+            if output.shape[1:] != self._tables["sums"].shape[1:]:
+                self._refuse_rows("the number of classes changed during training")
+                return
+            self._tables["sums"].index_add_(0, ids, output.float())
+            self._tables["seen"].index_add_(0, ids, torch.ones(len(ids), dtype=torch.int32))
+
+    def _allocate(self, columns: tuple[Tensor, ...]) -> None:
+        import torch
+
+        dense, per_epoch = self._kind == "dense", (self._epochs, self._examples)
+        shapes: dict[str, tuple[tuple[int, ...], Any, float]] = {
+            "loss": (per_epoch, torch.float32, math.nan),
+            "correct": (per_epoch, torch.float32 if dense else torch.int8, math.nan if dense else -1),
+        }
+        if self._kind in ("mean", "wide"):
+            shapes["labels"] = ((self._examples,), torch.int32, -1)
+        if self._kind == "mean" and not self.refused_rows:
+            shapes["sums"] = ((self._examples, columns[1].shape[1]), torch.float32, 0)
+            shapes["seen"] = ((self._examples,), torch.int32, 0)
+        self._tables.allocate(shapes)
+
+    def _mean_rows(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        import torch
+
+        sums, seen = self._tables["sums"], self._tables["seen"].clone()
+        codes = torch.empty(sums.shape, dtype=torch.uint8)
+        for start in range(0, len(sums), 65536):
+            part = slice(start, start + 65536)
+            rows = (sums[part] / seen[part].clamp(min=1).unsqueeze(1)).log_softmax(1)
+            broken = rows.isnan().any(1)
+            seen[part] *= ~broken
+            codes[part] = encode(rows.masked_fill(broken.unsqueeze(1), 0.0))
+        said = f"mean logits of the last {LAST_EPOCHS} planned epochs, 0...255 for 0...{FLOOR:g}"
+        about = {"log_probabilities": said, "classes": str(codes.shape[1]), "kept_mass": "1.0"}
+        return {"codes": codes, "seen": seen}, about
+
+    def _last_rows(self, last: LastPass) -> tuple[dict[str, Tensor], dict[str, str]]:
+        *positions, classes = last.shape
+        how = "all classes" if last.top is None else f"the {last.top} largest of {classes} classes"
+        about = {
+            "log_probabilities": f"logits of the last pass, {how}, 0...255 for 0...{FLOOR:g}",
+            "classes": str(classes),
+            "kept_mass": repr(last.kept_mass()),
+        }
+        if positions:
+            about |= {"positions": str(positions[0]), "stride": str(self._used_stride)}
+        return {name: self._tables[name] for name in last.names}, about
+
+
+def _stride(space: tuple[int, ...]) -> int:
+    """The smallest stride that leaves at most `MOST_POSITIONS` places."""
+    stride = 1
+    while math.prod(-(-length // stride) for length in space) > MOST_POSITIONS:
+        stride += 1
+    return stride
+
+
+def _of_data(view: TaskView | None, examples: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What the loader said of its data: the tables hashes and roles [N], and text."""
+    import torch
+
+    if view is None:
+        return {}, {}
+    about = {name: getattr(view, name) for name in ("namespace", "fingerprint", "preprocessing")}
+    about["moves"] = "true" if view.moves else "false"
+    if view.classes is not None:
+        about["classes"] = str(view.classes)
+    if view.class_names is not None and len(view.class_names) <= MOST_NAMES:
+        about["class_names"] = json.dumps([str(name) for name in view.class_names], ensure_ascii=False)
+    tables = {}
+    for name, column, kind in (("hashes", view.hashes, torch.int64), ("roles", view.roles, torch.uint8)):
+        if column is None:
+            continue
+        try:
+            table = column().to("cpu", kind)
+            if table.shape != (examples,):
+                raise ValueError(f"shape {list(table.shape)} for {examples} examples")
+        # A run that has been trained is not lost for a column that its loader cannot give.
+        except Exception as error:
+            about[name] = f"not kept: {type(error).__name__}: {error}"
+        else:
+            tables[name] = table
+    return tables, about
