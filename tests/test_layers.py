@@ -14,10 +14,12 @@ MAY_IMPORT = {
     "testbed": {"core"},
     "loop": {"core"},
     "store": {"core"},
+    "reuse": {"core", "methods", "store"},
     "evaluation": {"core", "loop", "store"},
-    "report": {"core", "evaluation"},
+    "studies": {"core", "methods", "testbed", "loop", "store", "reuse", "evaluation"},
+    "report": {"core", "evaluation", "studies"},
     "_testing": {"core", "methods", "testbed", "loop", "store"},
-    "cli": {"core", "methods", "testbed", "loop", "store", "evaluation", "report"},
+    "cli": {"core", "methods", "testbed", "loop", "store", "reuse", "evaluation", "studies", "report"},
 }
 LAYERS = set(MAY_IMPORT)
 

@@ -88,7 +88,13 @@ def render_sequence(result: Mapping[str, Any]) -> str:
 def _units(result: Mapping[str, Any]) -> dict[str, Unit]:
     seconds = [p["seconds"] for p in result["points"] if p["seconds"] is not None]
     quality, gain, sd = quality_units(result["metric"]["name"])
-    return {"time": time_unit(max(seconds, default=1.0)), "quality": quality, "gain": gain, "sd": sd, "seconds": Unit(suffix="s")}
+    return {
+        "time": time_unit(max(seconds, default=1.0)),
+        "quality": quality,
+        "gain": gain,
+        "sd": sd,
+        "seconds": Unit(suffix="s"),
+    }
 
 
 def _shared(result: Mapping[str, Any]) -> list[str]:

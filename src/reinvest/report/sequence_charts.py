@@ -100,9 +100,7 @@ def position_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figur
     for panel, duration in enumerate(durations):
         at = {"row": panel // columns + 1, "col": panel % columns + 1}
         for name, place in places_of(result).items():
-            own = [
-                cells[name, duration, p] for p in range(1, result["length"] + 1) if (name, duration, p) in cells
-            ]
+            own = [cells[name, duration, p] for p in range(1, result["length"] + 1) if (name, duration, p) in cells]
             _line(figure, [c for c in own if c[1]["quality"] is not None], name, theme, place, first=panel == 0, at=at)
     figure.update_layout(**layout(theme), height=120 + 250 * rows, hovermode="closest")
     figure.update_annotations(font={"size": 12, "color": theme.quiet})

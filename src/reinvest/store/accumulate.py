@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import LoopError
 from .codec import FLOOR, encode
 from .lastpass import LastPass, check_range
+from .places import places_of
 from .tables import Tables
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Accumulator:
         self._adding = False
         self._view: TaskView | None = None
         self._ignored: tuple[int, ...] = ()
-        self._examples = self._epochs = self._first_of_last = 0
+        self._examples = self._rows = self._epochs = self._first_of_last = self._outside = 0
+        self._places: Tensor | None = None
         self.refused = ""
         self.refused_rows = ""
 
@@ -75,6 +77,8 @@ class Accumulator:
             self.refused = f"the {missing} was not known when training began"
             return
         self._examples, self._epochs = int(examples), math.ceil(epochs)
+        self._places, self._outside = places_of(view, self._examples), 0
+        self._rows = self._examples if self._places is None else int(self._places.max()) + 1
         self._first_of_last = max(0, math.floor(epochs) - 1)
         criterion = getattr(view, "criterion", None)
         found = getattr(criterion, "ignore_index", getattr(criterion, "keywords", {}).get("ignore_index"))
@@ -127,8 +131,13 @@ class Accumulator:
                 good = ~columns[1].isnan()
                 if not bool(good.all()):
                     columns = [column[good] for column in columns]
+                columns[0] = self._place(columns[0])
+                inside = columns[0] >= 0
+                if not bool(inside.all()):
+                    self._outside += int((~inside).sum())
+                    columns = [column[inside] for column in columns]
                 if len(columns[0]):
-                    self._write(columns[0].long(), *columns[1:])
+                    self._write(*columns)
         if self._last is not None:
             self._last.flush()
             self.refused_rows = self._last.refused or self.refused_rows
@@ -143,6 +152,10 @@ class Accumulator:
             return {}, {"records": self.refused or "no batch with ids was observed"}
         stored = {name: self._tables[name] for name in ("loss", "correct", "labels") if name in self._tables}
         columns, about = _of_data(self._view, self._examples)
+        if self._places is not None:
+            columns["places"] = self._places
+        if self._outside:
+            about["outside"] = f"{self._outside} passes over examples outside the training split were not kept"
         stored, about = stored | columns, {"records": "loss and correct per epoch and example"} | about
         if "sums" in self._tables:
             rows, more = self._mean_rows()
@@ -167,10 +180,10 @@ class Accumulator:
         if self.refused or not (state["tables"] or state.get("last")):
             return
         tables = state["tables"]
-        if tables and tables["loss"].shape[1] != self._examples:
+        if tables and tables["loss"].shape[1] != self._rows:
             raise LoopError(
                 f"records continue on the same data: saved for {tables['loss'].shape[1]} examples, "
-                f"now {self._examples}; start the run over"
+                f"now {self._rows}; start the run over"
             )
         self.refused_rows = state["rows"]
         self._used_stride = int(state.get("stride", 1))
@@ -179,7 +192,7 @@ class Accumulator:
         for name, fill in per_epoch.items():
             if name in tables:
                 rows = max(self._epochs, len(tables[name]))
-                shapes[name] = ((rows, self._examples), tables[name].dtype, fill)
+                shapes[name] = ((rows, self._rows), tables[name].dtype, fill)
         self._tables.allocate(shapes)
         for name, table in tables.items():
             self._tables[name][: len(table)] = table
@@ -187,6 +200,12 @@ class Accumulator:
             self._last = self._new_last(tuple(state["last"]["shape"]))
             self._last.load_state_dict(state["last"])
         self._epoch = int(state["epoch"])
+
+    def _place(self, ids: Tensor) -> Tensor:
+        """The row of each id on the CPU, -1 for ids that have none. Raises LoopError for ids outside the data set."""
+        ids = ids.long()
+        check_range(ids, self._examples)
+        return ids if self._places is None else self._places[ids].long()
 
     def discard(self) -> None:
         """Remove the mapped files; the tables are gone."""
@@ -244,7 +263,7 @@ class Accumulator:
             self._refuse_rows(f"rows of shape {list(self._last.shape)} and {list(shape)} cannot share one table")
 
     def _new_last(self, shape: tuple[int, ...]) -> LastPass:
-        return LastPass(self._tables, self._folder, self._examples, shape)
+        return LastPass(self._tables, self._folder, self._rows, shape, self._place)
 
     def _refuse_rows(self, reason: str) -> None:
         self.refused_rows = self.refused_rows or reason
@@ -275,7 +294,6 @@ class Accumulator:
     def _write(self, ids: Tensor, losses: Tensor, *columns: Tensor) -> None:
         import torch
 
-        check_range(ids, self._examples)
         if "loss" not in self._tables:
             self._allocate(columns)
         self._tables.lengthen(self._epoch + 1)
@@ -299,16 +317,16 @@ class Accumulator:
     def _allocate(self, columns: tuple[Tensor, ...]) -> None:
         import torch
 
-        dense, per_epoch = self._kind == "dense", (self._epochs, self._examples)
+        dense, per_epoch = self._kind == "dense", (self._epochs, self._rows)
         shapes: dict[str, tuple[tuple[int, ...], Any, float]] = {
             "loss": (per_epoch, torch.float32, math.nan),
             "correct": (per_epoch, torch.float32 if dense else torch.int8, math.nan if dense else -1),
         }
         if self._kind in ("mean", "wide"):
-            shapes["labels"] = ((self._examples,), torch.int32, -1)
+            shapes["labels"] = ((self._rows,), torch.int32, -1)
         if self._kind == "mean" and not self.refused_rows:
-            shapes["sums"] = ((self._examples, columns[1].shape[1]), torch.float32, 0)
-            shapes["seen"] = ((self._examples,), torch.int32, 0)
+            shapes["sums"] = ((self._rows, columns[1].shape[1]), torch.float32, 0)
+            shapes["seen"] = ((self._rows,), torch.int32, 0)
         self._tables.allocate(shapes)
 
     def _mean_rows(self) -> tuple[dict[str, Tensor], dict[str, str]]:

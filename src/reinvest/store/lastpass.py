@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +43,14 @@ class LastPass:
     full rows). `refused` says why no rows are kept.
     """
 
-    def __init__(self, tables: Tables, folder: Path, examples: int, shape: tuple[int, ...]):
+    def __init__(
+        self, tables: Tables, folder: Path, examples: int, shape: tuple[int, ...], place: Callable[[Tensor], Tensor]
+    ):
         self.shape = shape
         self.top: int | None = None
         self.decided = False
         self.refused = ""
-        self._tables, self._folder, self._examples = tables, folder, examples
+        self._tables, self._folder, self._examples, self._place = tables, folder, examples, place
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._ready: list[tuple[Tensor, ...]] = []
         self._waiting_numbers = self._ready_numbers = 0
@@ -180,7 +182,8 @@ class LastPass:
         ids, known, *rows = (_join(column).cpu() for column in zip(*self._ready, strict=True))
         self._ready.clear()
         self._ready_numbers = 0
-        check_range(ids, self._examples)
+        ids = self._place(ids)
+        known = known & (ids >= 0).view(-1, *[1] * (known.ndim - 1))
         # An example whose pass says nothing keeps the row of the pass before; of several passes the last one counts.
         some = known.reshape(len(known), -1).any(1).nonzero().squeeze(1)
         chosen = some[_last_of_each(ids[some])]

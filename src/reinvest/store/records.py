@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import CorruptFile, StoreError
 from .artifacts import check_file
 from .codec import checked_ids, decode, decode_rows, spread
+from .places import spread_out
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +112,7 @@ class Records:
     @property
     def examples(self) -> int:
         """N: ids are 0 ... N - 1."""
-        return self.tables["loss"].shape[1]
+        return len(self.tables["places"]) if "places" in self.tables else self.tables["loss"].shape[1]
 
     @property
     def classes(self) -> int | None:
@@ -155,20 +156,20 @@ class Records:
     @property
     def loss(self) -> Tensor:
         """[E, N] float32; NaN where an example was not seen."""
-        return self.tables["loss"]
+        return self._whole(self.tables["loss"], math.nan, dimension=1)
 
     @property
     def correct(self) -> Tensor:
         """[E, N] float32: 1 or 0, or the share of an example's positions that are right; NaN where not seen."""
         import torch
 
-        raw = self.tables["correct"]
+        raw = self._whole(self.tables["correct"], -1, dimension=1)
         return torch.where(raw < 0, math.nan, raw.to(torch.float32))
 
     @property
     def labels(self) -> Tensor | None:
         """[N] int64: the class label seen in training, -1 for none; None where an example has no single label."""
-        return self.tables["labels"].long() if "labels" in self.tables else None
+        return self._whole(self.tables["labels"], -1).long() if "labels" in self.tables else None
 
     @property
     def hashes(self) -> Tensor | None:
@@ -189,18 +190,19 @@ class Records:
                 f"full rows were asked for, and this run kept the {self.top} largest of {self.classes} classes; "
                 "use rows(ids)"
             )
-        return self.tables["codes"]
+        return self._whole(self.tables["codes"], 0)
 
     @property
     def log_probabilities(self) -> Tensor:
         """[N, C] or [N, P, C] float32, decoded and not renormalised (full rows only); NaN where there is no row."""
-        return decode(self.codes).masked_fill_(~self._known().unsqueeze(-1), math.nan)
+        known = self._whole(self._known(), False)
+        return decode(self.codes).masked_fill_(~known.unsqueeze(-1), math.nan)
 
     @property
     def seen(self) -> Tensor:
         """[N] int32: how many passes went into an example's rows. Raises StoreError without rows."""
         self._need_rows()
-        return self.tables["seen"]
+        return self._whole(self.tables["seen"], 0)
 
     def rows(self, ids: Any) -> tuple[Tensor, Tensor]:
         """(log-probabilities float32 [B, C] or [B, P, C], known bool [B] or [B, P]) of examples `ids` [B].
@@ -213,7 +215,13 @@ class Records:
         self._need_rows()
         found = checked_ids(ids, self.examples)
         device = ids.device if isinstance(ids, torch.Tensor) else None
-        known = self._known(found).to(device)
+        if "places" in self.tables:
+            inside = self.tables["places"][found] >= 0
+            found = self.tables["places"][found].clamp(min=0).long()
+            at = self._known(found)
+            known = (at & inside.view(-1, *[1] * (at.ndim - 1))).to(device)
+        else:
+            known = self._known(found).to(device)
         if "codes" in self.tables:
             rows = decode_rows(self.tables["codes"][found].to(device))
         else:
@@ -221,6 +229,12 @@ class Records:
             index, codes, rest = (self.tables[name][found].to(device) for name in ("top", "top_codes", "rest"))
             rows = spread(index, codes, rest, int(self.about["classes"]))
         return rows.masked_fill_(~known.unsqueeze(-1), 0.0), known
+
+    def _whole(self, rows: Tensor, fill: float, *, dimension: int = 0) -> Tensor:
+        """A table of the training examples as one of all ids."""
+        if "places" not in self.tables:
+            return rows
+        return spread_out(rows, self.tables["places"], fill, dimension=dimension)
 
     def _known(self, ids: Tensor | slice = slice(None)) -> Tensor:
         name = "known" if "known" in self.tables else "seen"

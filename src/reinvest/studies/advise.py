@@ -153,7 +153,7 @@ def advise(
     else:
         chosen = [store.get(r) if isinstance(r, str) else r for r in runs]
     again = "" if seed is None else _found(recipe, seed, store, every, rows)
-    return _advice(recipe, chosen, rows, forced=runs is not None, found=again)
+    return _advice(recipe, chosen, rows, known=every, forced=runs is not None, found=again)
 
 
 def follow(recipe: Recipe, past: Sequence[Any], *, evidence: str | os.PathLike[str] | None = None) -> Recipe:
@@ -197,7 +197,13 @@ def train_with_advice(
 
 
 def _advice(
-    recipe: Recipe, runs: Sequence[Any], evidence: Sequence[Evidence], *, forced: bool = False, found: str = ""
+    recipe: Recipe,
+    runs: Sequence[Any],
+    evidence: Sequence[Evidence],
+    *,
+    known: Sequence[Any] | None = None,
+    forced: bool = False,
+    found: str = "",
 ) -> Advice:
     studied = any(row.speedup is not None for row in evidence)
     common = {"looked": len(runs), "studied": studied, "found": found}
@@ -208,7 +214,7 @@ def _advice(
         note = f"This recipe re-uses {_some(recipe.parents)} already: nothing is added to it."
         return Advice(recipe, note=note, **common)  # type: ignore[arg-type]
     target = Target(recipe)
-    candidates, refused = look(target, runs)
+    candidates, refused = look(target, runs, known)
     search = Search(target, candidates, evidence, refused, forced)
     options = search.options()
     return Advice(recipe, tuple(options), tuple(dict.fromkeys(search.refused)), **common)  # type: ignore[arg-type]

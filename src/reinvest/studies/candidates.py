@@ -288,20 +288,23 @@ def _short(spec: Mapping[str, Any]) -> str:
 # ---- looking through a store -----------------------------------------------------------------------------------------
 
 
-def look(target: Target, runs: Sequence[Any]) -> tuple[list[Candidate], list[Refused]]:
+def look(
+    target: Target, runs: Sequence[Any], known: Sequence[Any] | None = None
+) -> tuple[list[Candidate], list[Refused]]:
     """(the runs that may help, the most promising first; those that cannot, with the reason).
 
+    known: all runs there are, among which the parents of `runs` are looked up; by default `runs`.
     Status and task are told by the index; only descriptions of finished runs of this task are opened. Order: more
     classes known, then validation quality, then the newest.
     """
     found: list[Candidate] = []
     refused: list[Refused] = []
-    by_id = {run.id: run for run in runs}
+    by_id = {run.id: run for run in (runs if known is None else known)}
     for run in runs:
         reason = _by_index(run, target)
         if not reason:
-            candidate = Candidate(run, target, by_id.get)
             try:
+                candidate = Candidate(run, target, by_id.get)
                 reason = candidate.misfit()
             except (CorruptFile, StoreError, OSError) as error:
                 reason = " ".join(str(error).split())
@@ -322,7 +325,7 @@ def _by_index(run: Any, target: Target) -> str:
         )
     if run.status != "finished":
         ends = {
-            "diverged": "its loss was not finite; take another",
+            "diverged": "its loss was not finite, take another",
             "interrupted": "the same command finishes it",
             "running": "wait for its end",
         }

@@ -259,6 +259,6 @@ POLICIES: dict[str, Policy] = {
         "rows weights",
         "begins with the newest run's weights and trains on what it found hard, with some of the rest",
     ),
-    "advise": Policy(_advised, ("evidence",), "nothing", "whatever `advise` says of the runs there are", several=True),
+    "advise": Policy(_advised, ("evidence",), "nothing", "re-uses what is advised of the runs there are", several=True),
 }
 """Name of a policy -> how a follower is made."""

@@ -37,9 +37,7 @@ SITUATIONS = {
 
 def recommendations(studies: Sequence[Study]) -> str:
     """The page as Markdown text. studies: as `evidence.read_studies` returns them, in any order."""
-    ordered = sorted(
-        studies, key=lambda s: (_place(s[1]["setting"]), s[1]["task"], str(s[1].get("title")), s[0])
-    )
+    ordered = sorted(studies, key=lambda s: (_place(s[1]["setting"]), s[1]["task"], str(s[1].get("title")), s[0]))
     rows = [(name, result, evidence_of(name, result)) for name, result in ordered]
     parts = [HEAD]
     if not rows:

@@ -18,7 +18,7 @@ from ..evaluation.execute import Machine, Stopped, _shielded, _train, _workers, 
 from ..evaluation.links import USABLE
 from ..evaluation.plan import Job
 from ..loop.session import run_identity
-from .policies import POLICIES, apply, parsed
+from .policies import POLICIES, apply, parsed, scaled
 from .sequence_plan import SequencePlan, seed_of
 
 Trainer = Callable[[Recipe, int, Any], Any]
@@ -112,22 +112,22 @@ def slots(plan: SequencePlan, chain: Chain) -> list[tuple[Any, ...]]:
 
 
 def jobs_of(plan: SequencePlan, chains: Sequence[Chain], store: Any) -> tuple[list[Job], list[Job]]:
-    """(all runs of the study, those that are still to be trained), each once. Takes what the store holds."""
+    """(all runs of the study, those that are still to be trained), each once. Takes what the store holds.
+
+    Recipes of runs that follow others are not known yet: a job says which position it is in place of its seed.
+    """
     every: dict[tuple[Any, ...], Job] = {}
     there = set()
     for chain in chains:
         chain.advance(store)
         for k, slot in enumerate(slots(plan, chain)):
-            duration = chain.duration if k < len(chain.runs) else _length(plan, chain, k)
-            every.setdefault(slot, Job(chain.arm, duration, chain.number, k, plan.base, ""))
+            every.setdefault(slot, Job(chain.arm, _length(plan, chain, k), chain.number, k, plan.base, ""))
             if k < len(chain.runs) or chain.lost:
                 there.add(slot)
     return list(every.values()), [job for slot, job in every.items() if slot not in there]
 
 
 def _length(plan: SequencePlan, chain: Chain, position: int) -> str:
-    from .policies import scaled
-
     share = parsed(chain.policies[position])[1].get("length", 1.0)
     return scaled(chain.duration, share) if position or plan.pool else chain.duration
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..evaluation.judge import verdict
@@ -17,6 +17,7 @@ from .sequence_plan import FULL_SEQUENCES, SequencePlan
 from .sequence_points import mean, stratified, t_interval
 
 ESTIMATE = "an estimate"
+UNTUNED = "tuning not declared"
 NO_VERDICT = (
     "no verdict about time: fewer than {least} durations give no curve of quality against time, so below are differences "
     "at these durations only"
@@ -58,7 +59,7 @@ def verdicts_of(
         == {p["seed"] for p in points if p["arm"] == plan.baseline and p["status"] == "finished"}
         for arm in arms
     )
-    return verdict(
+    found = verdict(
         rows,
         plan.baseline,
         metric=metric.name,
@@ -69,6 +70,8 @@ def verdicts_of(
         timing=None if own_clock or not timing else {a: dict(timing[a]) for a in arms},
         test_examples=metric.test_examples,
     )
+    # Said once for the whole study, not for every arm.
+    return {a: replace(v, flags=tuple(f for f in v.flags if not f.startswith(UNTUNED))) for a, v in found.items()}
 
 
 def flags_of(plan: SequencePlan, count: int, stopped: float | None, own_clock: bool) -> list[str]:
@@ -78,6 +81,8 @@ def flags_of(plan: SequencePlan, count: int, stopped: float | None, own_clock: b
         flags.append(f"{ESTIMATE}: {count} sequences an arm, where a claim has {FULL_SEQUENCES} or more")
     if len(plan.durations) < MIN_DURATIONS:
         flags.append(NO_VERDICT.format(least=MIN_DURATIONS))
+    else:
+        flags.append(f"{UNTUNED}: the claim is about these recipes, not about methods")
     if stopped is not None:
         flags.append(
             f"stopped after {count} of {plan.sequences['count']} sequences, at the end of --max-hours {stopped:g}"

@@ -1,0 +1,130 @@
+"""Prices: which runs share one, and that each distinct recipe is timed once beside scratch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fake_runs import FakeStore, Trainer, plan_of, planted
+
+from reinvest.core.recipe import Recipe
+from reinvest.evaluation.timing import ArmTiming, Block
+from reinvest.studies import sequence_cost
+from reinvest.studies.policies import apply
+from reinvest.studies.sequence import run_sequence
+from reinvest.studies.sequence_cost import PLAIN, Prices, price_name, shape_of
+
+BASE = Recipe(task="digits", model={"name": "mlp", "hidden": [8]}, optimizer={"name": "sgd", "lr": 0.1})
+PAST = [SimpleNamespace(id=letter * 16, config={"model": {"name": f"model {letter}"}}) for letter in "abc"]
+CONFIG = {p.id: p for p in PAST}
+
+
+def name(policy: Any, past: Any = PAST) -> str:
+    return price_name(apply(policy, BASE, past), BASE, CONFIG.__getitem__)
+
+
+def test_length_rate_schedule_and_amount_of_data_do_not_change_a_steps_price() -> None:
+    for change in (
+        {"duration": "3st"},
+        {"optimizer": {"name": "sgd", "lr": 0.9}},
+        {"schedule": {"name": "linear"}},
+        {"task": {"name": "digits", "train_examples": 100, "train_start": 10}},
+    ):
+        assert shape_of(BASE.with_(**change)) == shape_of(BASE)
+        assert price_name(BASE.with_(**change), BASE, CONFIG.__getitem__) == PLAIN
+    for change in (
+        {"batch_size": 32},
+        {"precision": "bf16"},
+        {"model": {"name": "mlp", "hidden": [16]}},
+        {"task": {"name": "digits", "first_classes": 5}},
+        {"optimizer": {"name": "adam", "lr": 0.1}},
+        {"methods": [{"LabelSmoothing": {"alpha": 0.1}}]},
+    ):
+        assert shape_of(BASE.with_(**change)) != shape_of(BASE)
+
+
+def test_a_price_does_not_depend_on_which_run_is_used_but_on_how() -> None:
+    assert name("records") == name("records", PAST[:1])
+    assert name("records all") == name("records all", PAST[:2])
+    assert name("records average") != name("records average", PAST[:2])
+    assert name("warm start") == name("warm start", PAST[:1]) == name({"reuse": "warm start", "rate": 0.5})
+    names = {
+        name(p)
+        for p in ("scratch", "records", "records average", "forward", "forward every", "warm start", "high-loss")
+    }
+    assert len(names) == 7
+    # A forward pass costs what the teacher's model costs; a look-up does not.
+    assert name("forward") != name("forward", PAST[:1])
+    assert "model c" in name("forward")
+    assert "model" not in name("records").replace('"name"', "")
+    assert all(p.id not in n for n in names for p in PAST)
+
+
+def test_each_distinct_recipe_is_timed_once_per_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Recipe]] = []
+    turns: list[tuple[int, int]] = []
+
+    def block(recipes: dict[str, Recipe], baseline: str, *, rounds: int, device: str, on_round: Any) -> Block:
+        assert baseline == PLAIN
+        asked.append(recipes)
+        for turn in range(rounds + 1):
+            on_round(turn)
+        return Block(rounds, "cpu", 0.0, {n: ArmTiming({}, 0.001, 0.0, 0.0, 5.0) for n in recipes}, [])
+
+    monkeypatch.setattr(sequence_cost, "timing_block", block)
+    plan = plan_of(
+        positions=[{}, {}, {"model": {"hidden": [16]}}, {"model": {"hidden": [16]}}],
+        arms={
+            "scratch": "scratch",
+            "records": {"reuse": "records", "length": 0.5},
+            "all": "records all",
+            "warm": {"reuse": "warm start", "fallback": "records"},
+        },
+        sequences=3,
+    )
+    store = FakeStore(tmp_path)
+    train = Trainer(planted(2.0), noise=0.003)
+    from reinvest.evaluation.compare import Listener
+
+    result = run_sequence(
+        plan, store, workers=1, threads=1, train=train, listener=Listener(timing=lambda t, n: turns.append((t, n)))
+    ).result
+    assert [len(recipes) for recipes in asked] == [3, 4]
+    assert turns == [*((t, 20) for t in range(11)), *((10 + t, 20) for t in range(11))]
+    narrow, wide = asked
+    assert {r.model["hidden"][0] for r in narrow.values()} == {8}
+    assert {r.model["hidden"][0] for r in wide.values()} == {16}
+    # Timed at the middle duration; a follower of half length at half of it.
+    assert {r.duration for n, r in narrow.items() if "Distill" in n} <= {"80st", "160st"}
+    assert narrow[PLAIN].duration == "160st"
+    assert [b["shape"] for b in result["timing"]] == ["mlp", "hidden [16]"]
+    for recipes, again in itertools.product(asked, asked):
+        assert recipes is again or not {shape_of(r) for r in recipes.values()} & {shape_of(r) for r in again.values()}
+
+
+def test_runs_are_priced_by_the_kinds_of_steps_that_their_clocks_counted() -> None:
+    timing = ArmTiming({("('teacher',)", 0): 0.5, ("('plain',)", 0): 0.25}, 0.3, 0.0, 0.0, 5.0)
+    prices = Prices({shape_of(BASE): Block(10, "cpu", 0.0, {PLAIN: timing}, [])})
+    rows = [
+        {"kind": "('teacher',)", "tenth": 0, "steps": 3},
+        {"kind": "('plain',)", "tenth": 5, "steps": 7},
+    ]
+    run = SimpleNamespace(steps=10, seconds=99.0, cost={"strata": rows, "one_off_seconds": 1.0})
+    charge = prices.charge(run, BASE, BASE)
+    assert charge.seconds == pytest.approx(3 * 0.5 + 7 * 0.25 + 1.0)
+    assert (charge.steps, charge.one_off) == (10, 1.0)
+    assert charge.seconds_per_step == pytest.approx(0.325)
+    # A clock that did not count every step (a resumed run of an older version) is not believed.
+    run.cost["strata"] = rows[:1]
+    assert prices.charge(run, BASE, BASE).seconds == pytest.approx(10 * 0.3 + 1.0)
+    own = Prices().charge(run, BASE, BASE)
+    assert (own.seconds, own.ratio) == (99.0, None)
+    assert own.seconds_per_step == pytest.approx(9.8)
+
+
+def test_names_of_recipes_are_plain_json() -> None:
+    assert json.loads(name("records average"))[0]["teacher"] == [3]
