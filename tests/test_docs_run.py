@@ -58,7 +58,7 @@ def test_the_closure(names: dict[str, Any]) -> None:
 
 def test_the_library_loop_and_the_comparison(names: dict[str, Any]) -> None:
     exec("import reinvest as ri\nstore = ri.Store('runs')", names)
-    exec(block("ri.train(recipe").replace("10ep", "20st"), names)
+    exec(block("run = ri.train(recipe").replace("10ep", "20st"), names)
     assert names["run"].status == "finished"
     small = block("verdicts = ri.compare").replace('"3ep", "6ep", "12ep", "24ep"', '"4st", "8st", "16st", "32st"')
     exec(small.replace("seeds=5", "seeds=3, workers=1"), names)
@@ -97,3 +97,21 @@ def test_every_command_of_the_readme_exists() -> None:
         assert any(name.split()[0] == words for name in COMMANDS), words
     for path in re.findall(r"(?:examples|docs|src|tests|benchmarks)/[\w/.]+\w", README):
         assert (ROOT / path).exists(), path
+
+
+def test_re_use(names: dict[str, Any]) -> None:
+    exec("import reinvest as ri\nstore = ri.Store('runs')", names)
+    names["recipe"] = ri.Recipe(task="digits", model="mlp", duration="1ep", batch_size=64)
+    ri.train(names["recipe"], 0, names["store"], progress=False)
+    exec(block("past = store.best(task="digits""), names)
+    past = names["past"].id
+    hows = {name: [(r["run"], r["how"]) for r in names[name].reuse] for name in ("taught", "warm", "hard")}
+    assert hows == {"taught": [(past, "records")], "warm": [(past, "warm start")], "hard": [(past, "data")]}
+    assert all(names[name].parents == [past] for name in hows)
+
+
+def test_the_commands_of_re_use_exist() -> None:
+    from reinvest.cli.main import COMMANDS
+
+    wanted = re.findall(r"^reinvest (\w+)", README, flags=re.M)
+    assert {"advise", "sequence"} <= set(wanted) and set(wanted) <= set(COMMANDS)

@@ -68,6 +68,8 @@ _HOMES = {
     "Study": "evaluation.study",
     "compare": "evaluation.compare",
     "verdict": "evaluation.judge",
+    "advise": "studies.advise",
+    "clean_pass": "reuse.clean",
     "Verdict": "evaluation.outcome",
 }
 
@@ -89,6 +91,8 @@ __all__ = [
     "Task",
     "Verdict",
     "__version__",
+    "advise",
+    "clean_pass",
     "comparable",
     "compare",
     "cross_entropy",
@@ -132,7 +136,9 @@ if TYPE_CHECKING:
     from .methods.targets.label_smoothing import LabelSmoothing as LabelSmoothing
     from .methods.weights.ema import EMA as EMA
     from .methods.weights.lawa import LAWA as LAWA
+    from .reuse.clean import clean_pass
     from .store import Run, Store
+    from .studies.advise import advise
     from .testbed.tasks.task import Task
 
 

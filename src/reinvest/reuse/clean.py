@@ -33,6 +33,10 @@ class CleanPass:
         self.table, self.seconds, self.view = table, seconds, view
         self.examples, self.classes, self.positions = table.examples, table.classes, table.positions
 
+    def known(self, ids: Tensor) -> Tensor:
+        """Which of the examples `ids` [B] were seen: bool [B] or [B, P]."""
+        return self.table.known[ids]
+
     def rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """(log-probabilities float32 [B, C] or [B, P, C], known [B] or [B, P]) of examples `ids` [B]; unknown rows are 0."""
         return self.table.rows(ids)

@@ -42,6 +42,10 @@ class Rows(Protocol):
         """Classes of a row."""
         ...
 
+    def known(self, ids: Tensor) -> Tensor:
+        """Which have a row: bool [B] or [B, P]."""
+        ...
+
     def rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """(log-probabilities [B, C] or [B, P, C], known [B] or [B, P])."""
         ...
@@ -74,14 +78,14 @@ class TableTeacher:
         count = self._rows.examples or 0
         ids = torch.arange(count) if roles is None else (roles == TRAIN).nonzero().flatten()
         ids = ids[ids < count]
-        known = sum(int(self._rows.rows(part)[1].sum()) for part in ids.split(65536)) if len(ids) else 0
+        found = self._rows.known(ids)
+        known = int(found.sum())
         if not known:
             raise InvalidValue(
                 f"a teacher's records know some of the training examples, got none in common with {self._name}; "
                 "take a run on the same data, or source='clean pass'"
             )
-        everything = roles is not None and not self._dense and known == int((roles == TRAIN).sum())
-        self._all_known = everything
+        self._all_known = roles is not None and not self._dense and known == int((roles == TRAIN).sum())
 
     def _hold(self, context: Context) -> None:
         """Keep a small table decoded where the student is, so that a step costs one look-up."""
@@ -89,7 +93,7 @@ class TableTeacher:
         count = self._rows.examples or 0
         if self._dense or not own or own * (self._classes or 0) * 4 > HELD:
             return
-        found = [self._read(part) for part in torch.arange(min(own, count)).split(65536)]
+        found = [self._read(part) for part in torch.split(torch.arange(min(own, count)), 65536)]
         table, known = torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
         if own > len(table):
             table = torch.cat([table, table.new_zeros(own - len(table), table.shape[1])])

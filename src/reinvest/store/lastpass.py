@@ -28,6 +28,8 @@ _WAITING_ON_CPU, _WAITING_ON_DEVICE = 1 << 16, 1 << 24
 
 def check_range(ids: Tensor, examples: int) -> None:
     """Refuse ids [B] outside 0 ... `examples` - 1 with LoopError."""
+    if not len(ids):
+        return
     low, high = (int(v) for v in ids.aminmax())
     if low < 0 or high >= examples:
         raise LoopError(

@@ -204,6 +204,16 @@ class Records:
         self._need_rows()
         return self._whole(self.tables["seen"], 0)
 
+    def known(self, ids: Any) -> Tensor:
+        """Which of the examples `ids` [B] have rows: bool [B] or [B, P]. Raises like `rows`."""
+        self._need_rows()
+        found = checked_ids(ids, self.examples)
+        if "places" not in self.tables:
+            return self._known(found)
+        places = self.tables["places"][found]
+        at = self._known(places.clamp(min=0).long())
+        return at & (places >= 0).view(-1, *[1] * (at.ndim - 1))
+
     def rows(self, ids: Any) -> tuple[Tensor, Tensor]:
         """(log-probabilities float32 [B, C] or [B, P, C], known bool [B] or [B, P]) of examples `ids` [B].
 
@@ -215,13 +225,9 @@ class Records:
         self._need_rows()
         found = checked_ids(ids, self.examples)
         device = ids.device if isinstance(ids, torch.Tensor) else None
+        known = self.known(found).to(device)
         if "places" in self.tables:
-            inside = self.tables["places"][found] >= 0
             found = self.tables["places"][found].clamp(min=0).long()
-            at = self._known(found)
-            known = (at & inside.view(-1, *[1] * (at.ndim - 1))).to(device)
-        else:
-            known = self._known(found).to(device)
         if "codes" in self.tables:
             rows = decode_rows(self.tables["codes"][found].to(device))
         else:

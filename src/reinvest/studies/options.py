@@ -103,7 +103,9 @@ class Search:
         if how not in OFFERED and (saving is None or not saving.helps):
             return None
         if saving is not None and saving.fails and not self.forced:
-            self._refuse(chosen, how, f"stored studies show no saving by it ({saving}); train from scratch instead")
+            self._refuse(
+                chosen, how, f"stored studies show no saving by it ({saving}); take another way, or train from scratch"
+            )
             return None
         # Settings that were not shown to save anything are no better than the defaults.
         options = dict(saving.options) if saving is not None and saving.helps else {}
