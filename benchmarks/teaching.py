@@ -29,6 +29,7 @@ import reinvest as ri
 from reinvest.core.streams import key
 from reinvest.evaluation.execute import Machine, execute, stop_workers
 from reinvest.evaluation.plan import Job, found
+from reinvest.evaluation.settings import direction
 from reinvest.evaluation.timing import Block, run_seconds, strata_of, timing_block
 from reinvest.loop.session import Session, run_identity
 
@@ -72,11 +73,11 @@ def run(plan: dict[str, Any], store: ri.Store, machine: Machine, rounds: int) ->
     with store.lending():
         timed = {name: dataclasses.replace(recipes[0], duration=middle) for name, recipes in arms.items()}
         block = timing_block(timed, "plain", rounds=rounds, device=machine.device)
-        points = [point(j, found(j, store), block) for j in jobs]
+        points = [point(j, found(j, store), block, plan["metric"]) for j in jobs]
     return result(plan, points, block, teachers, arms)
 
 
-def point(j: Job, done: Any, block: Block) -> dict[str, Any]:
+def point(j: Job, done: Any, block: Block, metric: str) -> dict[str, Any]:
     """A run as (seconds, quality): steps priced by the block, and what its methods cost once."""
     assert isinstance(j.what, ri.Recipe)
     session = Session(j.what, j.seed)
@@ -92,7 +93,7 @@ def point(j: Job, done: Any, block: Block) -> dict[str, Any]:
         "replicate": j.replicate,
         "seconds": run_seconds(block.arms[j.arm], counts) + once,
         "one_off_seconds": once,
-        "quality": done.quality("accuracy") if finished else math.nan,
+        "quality": done.quality(metric) if finished else math.nan,
         "status": done.status,
         "steps": done.steps,
         "run": done.id,
@@ -105,21 +106,23 @@ def result(
     """Everything that the study found, as plain values."""
     names = [n for n in arms if n != "plain"]
     timing = {n: {"log_ratio_variance": block.arms[n].log_ratio_variance, "df": block.arms[n].df} for n in names}
-    judged = ri.verdict(points, baseline="plain", timing=timing)
+    metric = plan["metric"]
+    judged = ri.verdict(points, baseline="plain", timing=timing, metric=metric)
+    sign = 1.0 if direction(metric, None) else -1.0
     table = {n: {d: cell(points, n, d) for d in plan["durations"]} for n in arms}
     for n in names:
         for d in plan["durations"]:
-            gain = table["forward"][d]["mean"] - table["plain"][d]["mean"] if "forward" in table else math.nan
-            table[n][d]["gain"] = table[n][d]["mean"] - table["plain"][d]["mean"]
+            gain = sign * (table["forward"][d]["mean"] - table["plain"][d]["mean"]) if "forward" in table else math.nan
+            table[n][d]["gain"] = sign * (table[n][d]["mean"] - table["plain"][d]["mean"])
             table[n][d]["share_of_forward_gain"] = table[n][d]["gain"] / gain if gain else None
-            table[n][d]["local_speedup"] = local_speedup(table["plain"], table[n][d])
+            table[n][d]["local_speedup"] = local_speedup(table["plain"], table[n][d], sign)
     return {
         "plan": plan,
         "facts": ri.facts(),
         "clock": block.clock,
         "step_ratios": {n: [math.exp(t.log_ratio), *t.interval()] for n, t in block.arms.items()},
         "teacher": {
-            "quality": [t.quality("accuracy") for t in teachers],
+            "quality": [t.quality(metric) for t in teachers],
             "steps": teachers[0].steps,
             "seconds": teachers[0].steps * block.arms["plain"].seconds_per_step,
         },
@@ -141,15 +144,17 @@ def cell(points: list[dict[str, Any]], arm: str, duration: str) -> dict[str, Any
     }
 
 
-def local_speedup(plain: dict[str, dict[str, Any]], arm: dict[str, Any], alpha: float = 0.05) -> dict[str, Any] | None:
+def local_speedup(
+    plain: dict[str, dict[str, Any]], arm: dict[str, Any], sign: float = 1.0, alpha: float = 0.05
+) -> dict[str, Any] | None:
     """Plain seconds to the arm's quality over the arm's seconds, with interval; None outside the plain curve's range."""
     cells = list(plain.values())
     for a, b in itertools.pairwise(cells):
-        if a["mean"] <= arm["mean"] <= b["mean"]:
+        if sign * a["mean"] <= sign * arm["mean"] <= sign * b["mean"]:
             slope = (b["mean"] - a["mean"]) / math.log(b["seconds"] / a["seconds"])
             part = (arm["mean"] - a["mean"]) / (b["mean"] - a["mean"])
             seconds = math.exp(math.log(a["seconds"]) + part * math.log(b["seconds"] / a["seconds"]))
-            error = math.sqrt(arm["se"] ** 2 + ((1 - part) * a["se"]) ** 2 + (part * b["se"]) ** 2) / slope
+            error = math.sqrt(arm["se"] ** 2 + ((1 - part) * a["se"]) ** 2 + (part * b["se"]) ** 2) / abs(slope)
             half = float(stats.t.ppf(1 - alpha / 2, 2 * (arm["n"] - 1))) * error
             value = math.log(seconds / arm["seconds"])
             return {"value": math.exp(value), "low": math.exp(value - half), "high": math.exp(value + half)}

@@ -103,7 +103,7 @@ def test_re_use(names: dict[str, Any]) -> None:
     exec("import reinvest as ri\nstore = ri.Store('runs')", names)
     names["recipe"] = ri.Recipe(task="digits", model="mlp", duration="1ep", batch_size=64)
     ri.train(names["recipe"], 0, names["store"], progress=False)
-    exec(block("past = store.best(task="digits""), names)
+    exec(block("past = store.best("), names)
     past = names["past"].id
     hows = {name: [(r["run"], r["how"]) for r in names[name].reuse] for name in ("taught", "warm", "hard")}
     assert hows == {"taught": [(past, "records")], "warm": [(past, "warm start")], "hard": [(past, "data")]}

@@ -216,13 +216,17 @@ def test_workers_go_when_interrupted_and_when_their_parent_is_killed(tmp_path: P
     for stop in (signal.SIGINT, signal.SIGKILL):
         with (tmp_path / "err").open("w") as err:
             process = subprocess.Popen(command, cwd=tmp_path, stdout=err, stderr=err, start_new_session=True)
-            waits_for(lambda: Counter(run.status for run in store.runs())["running"] == 2, process)
-            time.sleep(0.5)
-            if stop == signal.SIGINT:
-                os.killpg(process.pid, stop)
-            else:
-                process.send_signal(stop)
-            process.wait(timeout=PATIENCE)
+            try:
+                waits_for(lambda: Counter(run.status for run in store.runs())["running"] == 2, process)
+                time.sleep(0.5)
+                if stop == signal.SIGINT:
+                    os.killpg(process.pid, stop)
+                else:
+                    process.send_signal(stop)
+                process.wait(timeout=PATIENCE)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
         # Workers whose parent is gone notice it by themselves.
         end = time.monotonic() + PATIENCE
         while Counter(run.status for run in store.runs())["running"]:
