@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = ("start_up", "overhead", "data_path", "store_speed")
+MODULES = ("start_up", "overhead", "data_path", "store_speed", "recording", "reuse_step")
 
 
 def main() -> int:

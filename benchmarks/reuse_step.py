@@ -5,7 +5,7 @@ CPU time on a CPU, device time on a GPU. The pictures are random; the teacher is
 in a temporary store. Prints one JSON line an arm, with the interval of the ratio; the goal for records is 1.01, the
 limit 1.03.
 
-    python -m benchmarks.reuse_step [--size 32] [--batch 128] [--model resnet8] [--classes 10] [--device cpu] [--rounds 12]
+    python -m benchmarks.reuse_step [--size 32] [--batch 128] [--model resnet8] [--classes 10] [--device cpu] [--rounds 12] [--all]
 """
 
 from __future__ import annotations
@@ -34,14 +34,18 @@ def pictures(size: int = 32, classes: int = 10) -> ri.Task:
     return ri.Task.from_tensors(f"pictures-{size}-{classes}", x, y, splits=splits, classes=classes, augment="crop-flip")
 
 
-def arms(plain: ri.Recipe, teacher: str, pool: list[str]) -> dict[str, ri.Recipe]:
-    """The recipes that are timed."""
-    return {
+def arms(plain: ri.Recipe, teacher: str, pool: list[str], *, everything: bool) -> dict[str, ri.Recipe]:
+    """The recipes that are timed: those that matter most, or everything."""
+    few = {
         "plain": plain,
         "plain again": plain.with_(),
         "records": plain.with_(ri.Distill(teacher, source="records")),
-        "clean pass": plain.with_(ri.Distill(teacher, source="clean pass")),
         "forward": plain.with_(ri.Distill(teacher, source="forward")),
+    }
+    if not everything:
+        return few
+    return few | {
+        "clean pass": plain.with_(ri.Distill(teacher, source="clean pass")),
         "forward, every 10th step": plain.with_(ri.Distill(teacher, source="forward", every=10)),
         "forward, first 20 %": plain.with_(ri.Distill(teacher, source="forward", until=0.2)),
         "forward, one random of 3": plain.with_(ri.Distill(pool, source="forward")),
@@ -58,6 +62,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--all", action="store_true", help="every way of asking a teacher, not only the main ones")
     chosen = parser.parse_args()
     if chosen.device == "cpu":
         torch.set_num_threads(1)
@@ -67,7 +72,7 @@ def main() -> None:
         store = ri.Store(folder)
         short = plain.with_(duration="1ep")
         pool = [ri.train(short, seed, store, device=chosen.device, progress=False).id for seed in range(3)]
-        recipes = arms(plain, pool[0], pool)
+        recipes = arms(plain, pool[0], pool, everything=chosen.all)
         with store.lending():
             block = timing_block(recipes, "plain", rounds=chosen.rounds, device=chosen.device)
     about = {k: getattr(chosen, k) for k in ("size", "batch", "model", "classes", "device", "rounds")}

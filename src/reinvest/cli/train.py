@@ -31,8 +31,10 @@ def recipe_arguments(parser: Parser) -> None:
         help="a YAML file with recipe fields; options below override it",
     )
     helps = {
-        "task": "digits, mnist, cifar10, cifar100, or package.module:factory; its arguments as --task.NAME VALUE",
-        "model": "mlp, convnet, resnet8/20/56, resnet9, or package.module:factory; its arguments as --model.NAME VALUE",
+        "task": "digits, mnist, cifar10, cifar100, caltech101, camvid, books, sst2, trec6, or package.module:factory; "
+        "its arguments as --task.NAME VALUE",
+        "model": "mlp, convnet, resnet8/20/56, resnet9, unet, gpt, bert, bert_classifier, or package.module:factory; "
+        "its arguments as --model.NAME VALUE",
         "optimizer": "any optimizer of torch.optim; its arguments as --optimizer.lr 0.1 "
         "(default: sgd, lr 0.1, momentum 0.9, "
         "nesterov, weight_decay 0.0005)",
