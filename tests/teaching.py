@@ -98,7 +98,7 @@ def recorded(
     *methods: Method,
     epochs: int = 8,
     name: str = "teacher",
-    records: bool = True,
+    records: bool | dict[str, int] = True,
     seed: int = 0,
 ) -> Run:
     """A finished run of an own loop whose records are what `model` says, since nothing moves."""

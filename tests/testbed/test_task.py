@@ -156,6 +156,29 @@ def test_a_moved_task_yields_the_same_batches():
     assert noisy_task().to("cpu").input_shape == (3, 6, 5)
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: Task.from_tensors("own", *pictures(), augment="crop-flip", pad=1), noisy_task]
+)
+def test_views_of_another_epoch_come_in_the_order_of_this_one(make):
+    task = make()
+    then = {int(i): x for ids, xs, _ in task.loader("train", 1, seed=5, epoch=3) for i, x in zip(ids, xs, strict=True)}
+    plain = list(task.loader("train", 16, seed=2, epoch=1))
+    loader = task.loader("train", 16, seed=2, epoch=1, start=1, views=(5, 3))
+    assert loader.views == (5, 3) and task.loader("train", 16, seed=2, epoch=1).views == (2, 1)
+    for (ids, x, y), (own, x_own, y_own) in zip(loader, plain[1:], strict=True):
+        assert torch.equal(ids, own) and torch.equal(y, y_own) and not torch.equal(x, x_own)
+        assert torch.equal(x, torch.stack([then[i] for i in ids.tolist()]))
+    fixed = task.loader("test", 16, views=(5, 3))
+    assert fixed.views is None
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(fixed, task.loader("test", 16), strict=True))
+
+
+@pytest.mark.parametrize("views", [3, (1,), (1, -1), (1, 2.0), [1, 2], (True, 0)])
+def test_views_are_a_seed_and_an_epoch(views):
+    with pytest.raises(InvalidValue, match=r"views is \(seed, epoch\) of the draws to replay, got .*; leave it out"):
+        Task.from_tensors("own", *pictures()).loader("train", 8, views=views)
+
+
 def test_criterion_and_score():
     task = Task.from_tensors("own", *pictures())
     output, target = torch.tensor([[2.0, 0, 0, 0], [0, 0, 0, 3.0]]), torch.tensor([0, 1])
@@ -185,6 +208,8 @@ def test_loaders_say_what_their_data_are():
     assert (view.classes, view.class_names, view.moves) == (4, ("a", "b", "c", "d"), True)
     assert view.preprocessing == "inputs 3x6x5 of bytes / 255, mean 0.5"
     assert not Task.from_tensors("own", *pictures()).view.moves and noisy_task().view.moves
+    assert view.augmentation == task.to("cpu").view.augmentation == "crop-flip, pad 1"
+    assert Task.from_tensors("own", *pictures()).view.augmentation == "none"
 
 
 def test_the_view_gives_each_row_its_hash_and_its_role():

@@ -29,6 +29,9 @@ CLOSURE = "def closure():\n    methods.loss(model(x), y).backward()\nmethods.ste
 class Attachment:
     """One loop's context, current batch, clock and recorder."""
 
+    draws: tuple[int, int] | None = None
+    """(seed, epoch) behind the views that the present epoch's loader shows, None where it does not say."""
+
     def __init__(
         self,
         chain: Methods,
@@ -124,6 +127,7 @@ class Attachment:
                     "data": self.context.task.plain(),
                     "where": self.where,
                     "view": self.context.task,
+                    "draws": lambda: self.draws,
                     "reuse": [{"run": run, "how": how} for m in self.chain.members for run, how in m.reuses()],
                 }
             )

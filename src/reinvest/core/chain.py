@@ -62,7 +62,7 @@ class Methods:
         self.virtual_nodes = virtual_nodes
         self._by_phase = {
             phase: tuple(m for m in flat if overrides(m, phase))
-            for phase in ("select", "augment", "targets", "losses", "gradients", "weights", "kind", "averages")
+            for phase in ("select", "augment", "targets", "losses", "gradients", "weights", "kind", "averages", "views")
         }
         self.reports = True
         """Whether the end of `attach` tells which calls were missing; loops that make them all by design say no."""
@@ -149,12 +149,41 @@ class Methods:
         now = self._attached("batches")
         if not isinstance(parts, int) or parts < 1:
             raise InvalidValue(f"parts is a whole number from 1 up, got {parts!r}; parts=2 accumulates over two halves")
+        self._see_views(now, loader)
         now.begin_epoch(parts)
         indexed = find_ids(loader)[0]
         source = iter(loader)
         for _ in range(now.to_skip(loader)):
             next(source, None)
         return self._epoch(now, source, indexed, parts)
+
+    def views(self, epoch: int) -> tuple[int, int] | None:
+        """(seed, epoch) of the draws whose views a method wants in an epoch; None for the loop's own, or before `attach`.
+
+        In an own loop: methods.batches(task.loader("train", size, seed=seed, epoch=epoch, views=methods.views(epoch))).
+        Raises Conflict where methods want different ones.
+        """
+        now = self._now
+        if now is None:
+            return None
+        asked = [m.views(now.context, epoch) for m in self._by_phase["views"]]
+        wanted = {views for views in asked if views is not None}
+        if len(wanted) > 1:
+            listed = " and ".join(map(str, sorted(wanted)))
+            raise Conflict(f"an epoch shows the views of one (seed, epoch), got {listed}; keep one method that replays")
+        return wanted.pop() if wanted else None
+
+    def _see_views(self, now: Attachment, loader: Any) -> None:
+        """Whose views the loader shows; refuse others than a method wants."""
+        shown = getattr(loader, "views", None)
+        now.draws = shown if isinstance(shown, tuple) and len(shown) == 2 else None
+        epoch = self.next_batch[0]
+        wanted = self.views(epoch)
+        if wanted is not None and wanted != now.draws:
+            raise LoopError(
+                f"replayed views come from the loader, which says so in its attribute `views`, got {now.draws} for "
+                f"{wanted} in epoch {epoch}; write task.loader(..., views=methods.views(epoch))"
+            )
 
     def _epoch(self, now: Attachment, source: Iterator[Any], indexed: bool, parts: int) -> Iterator[Any]:
         select, augment = self._by_phase["select"], self._by_phase["augment"]

@@ -148,6 +148,10 @@ class Method:
     def weights(self, context: Context) -> None:
         """After the optimizer's step, with `context.step` already counted."""
 
+    def views(self, context: Context, epoch: int) -> tuple[int, int] | None:
+        """(seed, epoch) of the draws whose views the loader must show in this epoch; None for the loop's own."""
+        return None
+
     def finish(self, context: Context) -> None:
         """Training ends: leave no hook, buffer or flag behind."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -39,7 +39,11 @@ class Task(Protocol):
     test_examples: int
 
     def loader(self, split: str, batch_size: int, *, seed: int = 0, epoch: int = 0, start: int = 0) -> Loader:
-        """Batches of "train" (order and views drawn from seed and epoch), "validation" or "test" (fixed order)."""
+        """Batches of "train" (order and views drawn from seed and epoch), "validation" or "test" (fixed order).
+
+        A task that can replay takes views=(seed, epoch) too: then the views are drawn from these, the order is not, and
+        the loader says so in an attribute `views`.
+        """
         ...
 
     def criterion(self, output: Tensor, target: Tensor) -> Tensor:
@@ -63,7 +67,9 @@ class Recorder(Protocol):
         """Training starts: duration, total_steps, steps_per_epoch, epochs, examples, methods, seed (plain values).
 
         about["where"] is a callable: {"step", "epoch", "seconds"} of the training at the moment of the call;
-        about["view"] is the TaskView; about["reuse"] lists {"run", "how"} of the earlier runs that methods build on.
+        about["view"] is the TaskView; about["draws"] is a callable: (seed, epoch) of the draws behind the views of the
+        present epoch, None where the loader does not say; about["reuse"] lists {"run", "how"} of the earlier runs that
+        methods build on.
         """
         ...
 
@@ -92,9 +98,10 @@ class Recorder(Protocol):
 class Teacher(Protocol):
     """What a student learns from: an earlier run through its records or its weights, or any model.
 
-    run: its id ("" for a model that is no run). how: "records", "clean pass" or "forward". seconds: what opening it
+    run: its id ("" for a model that is no run). how: "records", "views", "clean pass" or "forward". seconds: what opening it
     cost this run once. looks: whether each call costs a forward pass. centred: whether it knows logits only up to a
-    constant per row. stride: it knows every stride-th pixel in both directions (1: all).
+    constant per row. stride: it knows every stride-th pixel in both directions (1: all). draws: (seed, epoch) behind the
+    views that it speaks of in the student's epochs, in turn; () if it speaks of no view in particular.
     """
 
     run: str
@@ -103,6 +110,7 @@ class Teacher(Protocol):
     looks: bool
     centred: bool
     stride: int
+    draws: Sequence[tuple[int, int]]
 
     def __call__(self, batch: Batch, context: Context) -> tuple[Tensor, Tensor | None]:
         """(logits [B, C, ...], known [B] or [B, ...] or None for all) of the batch's examples, without a gradient."""

@@ -22,7 +22,8 @@ class TaskView:
     namespace: name of the data set; a per-example record is keyed by (namespace, id). fingerprint: of data and split.
     examples: largest id + 1 over all splits. preprocessing: text about what the model sees (shape, scaling); another
     text means other inputs. moves: whether training views move pixels or tokens against the stored example, so that a
-    row per pixel of one view says nothing about another. hashes() -> int64 [N] of label and content; roles() ->
+    row per pixel of one view says nothing about another. augmentation: text about what is drawn for a training view;
+    another text means other views for the same draws. hashes() -> int64 [N] of label and content; roles() ->
     uint8 [N], one of `NO_SPLIT`, `TRAIN`, `VALIDATION`, `TEST`; clean(batch_size) yields the training examples once,
     (ids [B], x [B, ...], y [B, ...]), as an evaluation would see them.
     """
@@ -35,6 +36,7 @@ class TaskView:
     class_names: tuple[str, ...] | None = None
     preprocessing: str = ""
     moves: bool = False
+    augmentation: str = ""
     hashes: Callable[[], Tensor] | None = None
     roles: Callable[[], Tensor] | None = None
     clean: Callable[[int], Iterable[tuple[Tensor, Tensor, Tensor]]] | None = None
@@ -49,6 +51,7 @@ class TaskView:
             "classes": self.classes,
             "class_names": None if names is None else list(names),
             "preprocessing": self.preprocessing,
+            "augmentation": self.augmentation,
         }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -122,13 +123,24 @@ class _Begun:
 
     def __init__(self, loader: Any, start: int) -> None:
         self.loader, self.start, self.examples = loader, start, loader.examples
-        self.view = view_of(loader)
+        self.view, self.views = view_of(loader), getattr(loader, "views", None)
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.loader)
+
+
+def _replaying(load: Callable[..., Any], recipe: Recipe) -> Callable[..., Any]:
+    """A task's method `loader`, refused if it cannot be told whose views to show."""
+    known = inspect.signature(load).parameters.values()
+    if not any(p.name == "views" or p.kind is p.VAR_KEYWORD for p in known):
+        raise InvalidValue(
+            f"replayed views need a task whose loader takes views=(seed, epoch), got {recipe.task['name']!r} without; "
+            "add the parameter, or distil with source='records'"
+        )
+    return load
 
 
 class Session:
@@ -170,8 +182,12 @@ class Session:
             yield methods
 
     def loader(self, epoch: int, start: int) -> Any:
-        """The training batches of an epoch from batch `start` on."""
-        whole = self.task.loader("train", self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start)
+        """The training batches of an epoch from batch `start` on, with the views that the methods want."""
+        views = self.methods.views(epoch)
+        load: Any = self.task.loader
+        if views is not None:
+            load = functools.partial(_replaying(load, self.recipe), views=views)
+        whole = load("train", self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start)
         return _Begun(whole, start) if start else whole
 
     def step(self, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ def train(
     *,
     parents: Sequence[Any] = (),
     device: str | None = None,
-    records: bool = True,
+    records: bool | Mapping[str, int] = True,
     evaluations: int = 10,
     checkpoint_seconds: float = 60.0,
     progress: bool | None = None,
@@ -70,9 +70,10 @@ def train(
     """Train a recipe with one seed and return its Run; a run that the store already holds is returned, not repeated.
 
     parents: runs (or their ids) that this one builds on. device: "cpu", "cuda", ...; default the first GPU, else the
-    CPU. records=False keeps no per-example records. evaluations: looks at the validation split on the way (outside the
-    clock; the test split is read once, at the end). checkpoint_seconds: wall time between checkpoints; a killed run
-    goes on from the last one, bit for bit. progress: a bar on the terminal (default: only if it is one).
+    CPU. records=False keeps no per-example records, {"views": K} also rows of every view in the last K planned epochs,
+    which students can replay (`Distill(run, source="views")`). evaluations: looks at the validation split on the way
+    (outside the clock; the test split is read once, at the end). checkpoint_seconds: wall time between checkpoints; a
+    killed run goes on from the last one, bit for bit. progress: a bar on the terminal (default: only if it is one).
 
     A loss that is NaN or infinite ends the run with status "diverged". Raises RunBusy if another process trains the
     same run, KeyboardInterrupt after Ctrl-C (with the state saved).

@@ -14,7 +14,7 @@ from ..core.errors import CorruptFile, DataError, InvalidValue, StoreError
 from ..core.method import Context
 from ..core.view import TEST, TRAIN, VALIDATION, TaskView
 
-TAUGHT = ("records", "clean pass", "forward", "distillation")
+TAUGHT = ("records", "views", "clean pass", "forward", "distillation")
 """Ways of re-use that make a run a student."""
 
 

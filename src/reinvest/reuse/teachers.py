@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from ..core.streams import key
 from ..core.view import TRAIN
 from .clean import CleanPass, clean_pass, clean_pass_of_view, evaluating, open_clean
 from .fit import Source, check_data, class_map, source_of, warn_about_weight
+from .replay import EpochRows, ViewTeacher, check_augmentation
 
 __all__ = ["CleanPass", "ForwardTeacher", "TableTeacher", "catalog", "clean_pass", "model_of"]
 
@@ -55,8 +56,11 @@ class TableTeacher:
     """Answers by looking up what was kept of each example: no forward pass."""
 
     looks, centred = False, True
+    draws: Sequence[tuple[int, int]] = ()
 
-    def __init__(self, rows: Rows, source: Source, run: Any, how: str, context: Context, begun: float) -> None:
+    def __init__(
+        self, rows: Rows, source: Source, run: Any, how: str, context: Context, begun: float, held: int = HELD
+    ) -> None:
         self.run, self.how = ("" if run is None else str(run.id)), how
         self.stride = int(getattr(rows, "stride", 1) or 1)
         self._rows, self._name = rows, source.name
@@ -69,7 +73,7 @@ class TableTeacher:
         labels = getattr(rows, "labels", None)
         self._labels = labels if source.hashes is None or view.hashes is None else None
         self._check_overlap(context)
-        self._hold(context)
+        self._hold(context, held)
         self.seconds = time.perf_counter() - begun
 
     def _check_overlap(self, context: Context) -> None:
@@ -87,11 +91,11 @@ class TableTeacher:
             )
         self._all_known = roles is not None and not self._dense and known == int((roles == TRAIN).sum())
 
-    def _hold(self, context: Context) -> None:
+    def _hold(self, context: Context, most: int) -> None:
         """Keep a small table decoded where the student is, so that a step costs one look-up."""
         own = context.task.examples or self._rows.examples or 0
         count = self._rows.examples or 0
-        if self._dense or not own or own * (self._classes or 0) * 4 > HELD:
+        if self._dense or not own or own * (self._classes or 0) * 4 > most:
             return
         found = [self._read(part) for part in torch.split(torch.arange(min(own, count)), 65536)]
         table, known = torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
@@ -163,6 +167,7 @@ class ForwardTeacher:
     """Answers by looking at the student's own view of each batch."""
 
     looks, centred, stride = True, False, 1
+    draws: Sequence[tuple[int, int]] = ()
 
     def __init__(self, model: Callable[..., Any], source: Source, run: Any, context: Context, begun: float) -> None:
         self.run, self.how = ("" if run is None else str(run.id)), "forward"
@@ -220,6 +225,24 @@ def open_records(reference: Any, context: Context, *, constant: bool) -> Teacher
     return TableTeacher(records, source, run, "records", context, begun)
 
 
+def open_views(reference: Any, context: Context, *, constant: bool) -> Teacher:
+    """A teacher that is a run with the rows of single views. Raises StoreError if it kept none."""
+    begun = time.perf_counter()
+    if isinstance(reference, CleanPass) or _is_model(reference):
+        raise InvalidValue(f"replayed views belong to a run, got {_named(reference)}; use source='auto'")
+    run = _run(reference)
+    records = run.records()
+    draws = [(records.view_seed, epoch) for epoch in records.view_epochs]
+    source = source_of(run)
+    check_data(source, context.task, by_id=True)
+    check_augmentation(run, context.task)
+    if constant:
+        warn_about_weight(source, run, context)
+    most = HELD // len(draws)
+    rows = [EpochRows(records, k) for k in range(len(draws))]
+    return ViewTeacher([TableTeacher(r, source, run, "views", context, begun, most) for r in rows], draws)
+
+
 def open_clean_pass(reference: Any, context: Context, *, constant: bool) -> Teacher:
     """A teacher by one evaluation pass: made before, found in the store, or made now."""
     begun = time.perf_counter()
@@ -265,7 +288,13 @@ def open_forward(reference: Any, context: Context, *, constant: bool) -> Teacher
     return ForwardTeacher(model_of(run, context), source, run, context, begun)
 
 
-catalog = {"auto": open_auto, "records": open_records, "clean pass": open_clean_pass, "forward": open_forward}
+catalog = {
+    "auto": open_auto,
+    "records": open_records,
+    "views": open_views,
+    "clean pass": open_clean_pass,
+    "forward": open_forward,
+}
 """Source of a teacher's answers -> how it is opened: (reference, context, constant=...) -> Teacher."""
 
 

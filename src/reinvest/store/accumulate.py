@@ -12,7 +12,6 @@ Rows of the last pass are taken from the last whole epoch on, so that every exam
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import LoopError
 from .codec import FLOOR, encode
+from .described import of_data
 from .lastpass import LastPass, check_range
 from .places import places_of
 from .tables import Tables
+from .views import Draws, Views, check_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,6 @@ CLASSES = 1000
 """Widest rows of log-probabilities that are kept in full as means over epochs."""
 MOST_POSITIONS = 4096
 """Most pixels of an example that have a row, unless a stride is given."""
-MOST_NAMES = 10_000
 _PENDING_ON_CPU, _PENDING_ON_DEVICE = 1 << 16, 1 << 24
 
 
@@ -44,9 +44,11 @@ class Accumulator:
     stride: int | None = None
     """Rows of every so many-th pixel in each direction; None: the smallest with at most `MOST_POSITIONS` pixels."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, views: int = 0):
+        """views: the last planned epochs of which every row is kept for replay, 0 for none."""
         self._folder = folder
         self._tables = Tables(folder)
+        self._views = Views(self._tables, views) if views else None
         self._pending: list[tuple[Tensor, ...]] = []
         self._pending_numbers = 0
         self._limit = _PENDING_ON_CPU
@@ -64,10 +66,13 @@ class Accumulator:
         self.refused = ""
         self.refused_rows = ""
 
-    def begin(self, examples: int | None, epochs: float | None, view: TaskView | None = None) -> None:
+    def begin(
+        self, examples: int | None, epochs: float | None, view: TaskView | None = None, draws: Draws | None = None
+    ) -> None:
         """Plan the tables for ids 0 ... `examples` - 1. Without either number nothing is kept; `refused` says so.
 
         epochs: planned length, 2.5 for two and a half. view: what the loader says of its data; stored with the tables.
+        draws() tells (seed, epoch) of the draws behind the present epoch's views, None where the loader does not say.
         """
         self._clear()
         self._view = view
@@ -77,6 +82,8 @@ class Accumulator:
             self.refused = f"the {missing} was not known when training began"
             return
         self._examples, self._epochs = int(examples), math.ceil(epochs)
+        if self._views is not None:
+            self._views.begin(self._epochs, draws)
         self._places, self._outside = places_of(view, self._examples), 0
         self._rows = self._examples if self._places is None else int(self._places.max()) + 1
         self._first_of_last = max(0, math.floor(epochs) - 1)
@@ -151,7 +158,7 @@ class Accumulator:
         if "loss" not in self._tables:
             return {}, {"records": self.refused or "no batch with ids was observed"}
         stored = {name: self._tables[name] for name in ("loss", "correct", "labels") if name in self._tables}
-        columns, about = _of_data(self._view, self._examples)
+        columns, about = of_data(self._view, self._examples)
         if self._places is not None:
             columns["places"] = self._places
         if self._outside:
@@ -164,6 +171,9 @@ class Accumulator:
         else:
             reason = self.refused_rows or "training ended before its last epoch, or no position had a label"
             rows, more = {}, {"log_probabilities": reason}
+        if self._views is not None:
+            views, how = self._views.stored()
+            rows, more = rows | views, more | how
         return stored | rows, about | more
 
     def state_dict(self) -> dict[str, Any]:
@@ -172,6 +182,7 @@ class Accumulator:
         rows = self._epoch + 1
         tables = {n: (t[:rows] if n in ("loss", "correct") else t).clone() for n, t in self._tables.items()}
         state = {"tables": tables, "epoch": self._epoch, "rows": self.refused_rows, "stride": self._used_stride}
+        state |= {} if self._views is None else {"views": self._views.state_dict()}
         return state | {"last": None if self._last is None else self._last.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -185,6 +196,7 @@ class Accumulator:
                 f"records continue on the same data: saved for {tables['loss'].shape[1]} examples, "
                 f"now {self._rows}; start the run over"
             )
+        check_state(self._views, state.get("views"))
         self.refused_rows = state["rows"]
         self._used_stride = int(state.get("stride", 1))
         per_epoch = {"loss": math.nan, "correct": -1}
@@ -199,6 +211,8 @@ class Accumulator:
         if state.get("last"):
             self._last = self._new_last(tuple(state["last"]["shape"]))
             self._last.load_state_dict(state["last"])
+        if self._views is not None:
+            self._views.load_state_dict(state["views"])
         self._epoch = int(state["epoch"])
 
     def _place(self, ids: Tensor) -> Tensor:
@@ -233,6 +247,9 @@ class Accumulator:
             reason = reason or "the number of classes changed during training"
         if reason:
             self._refuse_rows(reason)
+        if self._views is not None:
+            few = f"only one label an example and at most {CLASSES:,} classes have rows of every epoch"
+            self._views.turn(epoch, "" if self._kind == "mean" else reason or few)
         self._adding = self._kind in ("wide", "dense") and epoch >= self._first_of_last and not self.refused_rows
         if self._adding:
             self._plan_last(output, targets)
@@ -307,6 +324,8 @@ class Accumulator:
         hits = output.argmax(1).eq(targets) if self._kind == "mean" else output
         correct.scatter_(0, ids, hits.to(torch.int8))
         self._tables["labels"].scatter_(0, ids, targets.clamp(min=-1).to(torch.int32))
+        if self._views is not None and self._kind == "mean":
+            self._views.add(self._epoch, ids, output)
         if "sums" in self._tables and self._epoch >= self._epochs - LAST_EPOCHS:
             if output.shape[1:] != self._tables["sums"].shape[1:]:
                 self._refuse_rows("the number of classes changed during training")
@@ -327,6 +346,8 @@ class Accumulator:
         if self._kind == "mean" and not self.refused_rows:
             shapes["sums"] = ((self._rows, columns[1].shape[1]), torch.float32, 0)
             shapes["seen"] = ((self._rows,), torch.int32, 0)
+            if self._views is not None:
+                shapes |= self._views.shapes(self._rows, columns[1].shape[1])
         self._tables.allocate(shapes)
 
     def _mean_rows(self) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -363,31 +384,3 @@ def _stride(space: tuple[int, ...]) -> int:
     while math.prod(-(-length // stride) for length in space) > MOST_POSITIONS:
         stride += 1
     return stride
-
-
-def _of_data(view: TaskView | None, examples: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What the loader said of its data: the tables hashes and roles [N], and text."""
-    import torch
-
-    if view is None:
-        return {}, {}
-    about = {name: getattr(view, name) for name in ("namespace", "fingerprint", "preprocessing")}
-    about["moves"] = "true" if view.moves else "false"
-    if view.classes is not None:
-        about["classes"] = str(view.classes)
-    if view.class_names is not None and len(view.class_names) <= MOST_NAMES:
-        about["class_names"] = json.dumps([str(name) for name in view.class_names], ensure_ascii=False)
-    tables = {}
-    for name, column, kind in (("hashes", view.hashes, torch.int64), ("roles", view.roles, torch.uint8)):
-        if column is None:
-            continue
-        try:
-            table = column().to("cpu", kind)
-            if table.shape != (examples,):
-                raise ValueError(f"shape {list(table.shape)} for {examples} examples")
-        # A run that has been trained is not lost for a column that its loader cannot give.
-        except Exception as error:
-            about[name] = f"not kept: {type(error).__name__}: {error}"
-        else:
-            tables[name] = table
-    return tables, about

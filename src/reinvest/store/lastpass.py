@@ -188,7 +188,7 @@ class LastPass:
         known = known & (ids >= 0).view(-1, *[1] * (known.ndim - 1))
         # An example whose pass says nothing keeps the row of the pass before; of several passes the last one counts.
         some = known.reshape(len(known), -1).any(1).nonzero().squeeze(1)
-        chosen = some[_last_of_each(ids[some])]
+        chosen = some[last_of_each(ids[some])]
         ids, known = ids[chosen], known[chosen]
         for name, part in zip(self.names, rows, strict=False):
             _bits(self._tables[name])[ids] = part[chosen]
@@ -210,7 +210,7 @@ def _join(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _last_of_each(ids: Tensor) -> Tensor:
+def last_of_each(ids: Tensor) -> Tensor:
     """Positions [U] of the last occurrence of each id [B]."""
     import numpy as np
     import torch

@@ -8,6 +8,8 @@
     known      [N, P] uint8, only for many labels an example: which positions have a row
     codes      [N, C] or [N, P, C] uint8, full rows of log-probabilities in [-12, 0]
     top, top_codes, rest   sparse rows: classes [..., k], their codes, mass of all others (see `codec`)
+    views      [K, N, C] uint8, rows as above of single epochs, the last planned ones, only if they were asked for; with
+    views_known [K, N] uint8, which of them there are
     hashes     [N] int64 of label and content;  roles [N] uint8, the split of each example
 
 N counts the examples of the data set, E the planned epochs, C the classes, P the positions of a row table: tokens, or
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import CorruptFile, StoreError
+from ..core.errors import CorruptFile, InvalidValue, StoreError
 from .artifacts import check_file
 from .codec import checked_ids, decode, decode_rows, spread
 from .places import spread_out
@@ -235,6 +237,52 @@ class Records:
             index, codes, rest = (self.tables[name][found].to(device) for name in ("top", "top_codes", "rest"))
             rows = spread(index, codes, rest, int(self.about["classes"]))
         return rows.masked_fill_(~known.unsqueeze(-1), 0.0), known
+
+    # ---- rows of single epochs -----------------------------------------------------------------------------------
+
+    @property
+    def views(self) -> int:
+        """K: epochs of which every row was kept for replay, 0 for none."""
+        return len(self.tables["views"]) if "views" in self.tables else 0
+
+    @property
+    def view_seed(self) -> int:
+        """Seed of the draws behind the views of those epochs. Raises StoreError without views."""
+        self._need_views()
+        return int(self.about["view_seed"])
+
+    @property
+    def view_epochs(self) -> tuple[int, ...]:
+        """Epochs [K] of the draws behind the views: the run's own, unless it replayed another run's views itself."""
+        self._need_views()
+        return tuple(json.loads(self.about["view_epochs"]))
+
+    def view_rows(self, k: int, ids: Any) -> tuple[Tensor, Tensor]:
+        """(log-probabilities float32 [B, C], known bool [B]) of examples `ids` [B] as seen in the k-th kept epoch.
+
+        Like `rows` otherwise. Raises InvalidValue for k outside 0 ... K - 1 and ids out of range, StoreError without.
+        """
+        import torch
+
+        self._need_views()
+        if not isinstance(k, int) or isinstance(k, bool) or not 0 <= k < self.views:
+            raise InvalidValue(f"kept epochs are numbered 0 ... {self.views - 1}, got {k!r}; ask for one of those")
+        found = checked_ids(ids, self.examples)
+        device = ids.device if isinstance(ids, torch.Tensor) else None
+        inside = torch.ones(len(found), dtype=torch.bool)
+        if "places" in self.tables:
+            places = self.tables["places"][found]
+            inside, found = places >= 0, places.clamp(min=0).long()
+        known = ((self.tables["views_known"][k][found] > 0) & inside).to(device)
+        rows = decode_rows(self.tables["views"][k][found].to(device))
+        return rows.masked_fill_(~known.unsqueeze(-1), 0.0), known
+
+    def _need_views(self) -> None:
+        if "views" not in self.tables:
+            raise StoreError(
+                f"rows of every view are kept on demand, got a run without ({self.about.get('views', 'not asked for')}); "
+                "use a run that was trained with records={'views': 3}"
+            )
 
     def _whole(self, rows: Tensor, fill: float, *, dimension: int = 0) -> Tensor:
         """A table of the training examples as one of all ids."""

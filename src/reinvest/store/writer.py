@@ -50,7 +50,7 @@ class RunWriter:
         lock: BaseFileLock,
         *,
         plan: dict[str, Any],
-        records: bool,
+        records: Accumulator | None,
         given_facts: dict[str, Any] | None,
         publish: Callable[[Summary], None],
     ):
@@ -58,7 +58,7 @@ class RunWriter:
         self.ended = False
         self._lock = lock
         self._publish = publish
-        self._records = Accumulator(folder) if records else None
+        self._records = records
         self._given_facts = given_facts
         self._facts_known = given_facts is not None
         self._before_facts: dict[str, Any] | None = None
@@ -240,11 +240,12 @@ class RunWriter:
     def begin(self, about: dict[str, Any]) -> None:
         """A chain starts: its plan is kept, and the tables of the records are planned.
 
-        about["where"], which is not kept, tells `log` where training stands: {"step", "epoch", "seconds"}.
+        about["where"], which is not kept, tells `log` where training stands: {"step", "epoch", "seconds"}; about["draws"]
+        tells the records from which (seed, epoch) the views of the present epoch are drawn.
         """
         self._open()
         about = dict(about)
-        self._where, view = about.pop("where", None), about.pop("view", None)
+        self._where, view, draws = (about.pop(name, None) for name in ("where", "view", "draws"))
         known = self._data.get("reuse") or []
         self._data["reuse"] = known + [
             r for r in plain({"reuse": about.pop("reuse", [])}, "reuse")["reuse"] if r not in known
@@ -259,7 +260,8 @@ class RunWriter:
             self._write_truth()
         if self._records is not None:
             steps, each = about.get("total_steps"), about.get("steps_per_epoch")
-            self._records.begin(about.get("examples"), steps / each if steps and each else about.get("epochs"), view)
+            epochs = steps / each if steps and each else about.get("epochs")
+            self._records.begin(about.get("examples"), epochs, view, draws)
 
     @property
     def observing(self) -> bool:

@@ -24,7 +24,7 @@ from ...core.protocols import Teacher
 from ...core.streams import stream
 from .._check import number, switch, whole
 
-SOURCES = ("auto", "records", "clean pass", "forward")
+SOURCES = ("auto", "records", "views", "clean pass", "forward")
 LOSSES = ("kl", "mse")
 POOLS = ("random", "average")
 TEMPERATURE = "temperature is a finite number above 0"
@@ -66,7 +66,11 @@ class Distill(Method):
     teacher: a run (or its id), "package.module:factory" of a model, a model or callable, a finished `clean_pass`, or a
     list of them. source: "records" (what the run left behind of each example), "clean pass" (one evaluation pass over
     the training set when training begins, kept), "forward" (the teacher sees every batch), or "auto": records where
-    there are any, else one clean pass for a run and forward for a model.
+    there are any, else one clean pass for a run and forward for a model. "views" (of one run that was recorded with
+    records={"views": K}): the loader shows in epoch e the very views that the teacher saw in its (e mod K)-th kept epoch,
+    until the teacher is left alone, in the student's own order, and each is compared with what the teacher said of that
+    view. What other methods do to the views after the loader (Cutout, Mixup, ProgressiveResizing) is not replayed: the
+    row is the teacher's of its view with its own changes.
     weight: a at the beginning; one number goes linearly to 0 at `until`, two numbers go from the first to the second,
     equal ones are constant. until: share of the run in (0, 1] or a Duration, after which the teacher is left alone.
     every, probability: only every k-th step ("10ep": all steps of every tenth epoch, the first included), only with this
@@ -116,6 +120,11 @@ class Distill(Method):
         ):
             if value not in known:
                 raise unknown(what, value, known)
+        if source == "views" and len(self.references) > 1:
+            raise InvalidValue(
+                f"replayed views are those of one run, got {len(self.references)} teachers; pass one, or use "
+                "source='records'"
+            )
         self.source, self.loss, self.pool = source, loss, pool
         pair = list(weight) if isinstance(weight, (list, tuple)) else [weight, 0.0]
         if len(pair) != 2:
@@ -180,6 +189,13 @@ class Distill(Method):
             self.finish(context)
             raise
         self._seconds = math.fsum(t.seconds for t in self._teachers)
+
+    def views(self, context: Context, epoch: int) -> tuple[int, int] | None:
+        """The draws behind the teacher's views, epoch by epoch in turn, until it is left alone."""
+        if self.source != "views" or not self._teachers or epoch * context.steps_per_epoch >= self._last(context):
+            return None
+        draws = self._teachers[0].draws
+        return draws[epoch % len(draws)]
 
     def losses(self, losses: Tensor, output: Tensor, batch: Batch, context: Context) -> Tensor:
         """The blended losses [B]."""

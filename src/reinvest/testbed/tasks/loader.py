@@ -20,10 +20,20 @@ def _whole(what: str, value: object, low: int, high: int | None, remedy: str) ->
     return value
 
 
+def _views(views: object) -> tuple[int, int] | None:
+    right = isinstance(views, tuple) and [type(v) for v in views] == [int, int] and views[1] >= 0
+    if views is not None and not right:
+        raise InvalidValue(
+            f"views is (seed, epoch) of the draws to replay, got {views!r}; leave it out for the loader's own"
+        )
+    return views  # type: ignore[return-value]
+
+
 class EpochLoader:
     """Batches (ids int64 [B], x [B, ...], y int64 [B]) of one split and one epoch; iterating again gives the same.
 
-    Training batches come in the order that (seed, epoch) draws and all have `batch_size` rows: the rest is dropped.
+    Training batches come in the order that (seed, epoch) draws and all have `batch_size` rows: the rest is dropped. The
+    random views of their rows are drawn from the same, or from `views`, another (seed, epoch), which replays that epoch.
     Other splits come in their fixed order, whole, whatever the seed. `len` counts the batches of the whole epoch, also
     when iteration starts at a later one.
     """
@@ -42,6 +52,7 @@ class EpochLoader:
         epoch: int = 0,
         start: int = 0,
         view: TaskView | None = None,
+        views: tuple[int, int] | None = None,
     ) -> None:
         rows = len(ids)
         most = rows if training else None
@@ -50,6 +61,8 @@ class EpochLoader:
         self._start = _whole("start", start, 0, self._length, "start at a batch of this epoch")
         self._epoch = _whole("epoch", epoch, 0, None, "count epochs from 0")
         self._source, self._seed, self._training = source, seed, training
+        self.views = _views(views) or (seed, epoch) if training else None
+        """(seed, epoch) from which the views are drawn; None outside training, where nothing is."""
         self.examples = source.rows
         """Largest id of the task, over all splits, plus 1."""
         self.view = TaskView(examples=source.rows) if view is None else view
@@ -65,6 +78,7 @@ class EpochLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Batches from `start` on."""
         batches = self._batches[self._start :]
-        read = self._source.read(batches, seed=self._seed, epoch=self._epoch, training=self._training)
+        seed, epoch = self.views or (self._seed, self._epoch)
+        read = self._source.read(batches, seed=seed, epoch=epoch, training=self._training)
         for ids, (x, y) in zip(batches, read, strict=True):
             yield ids, x, y

@@ -25,7 +25,7 @@ class MapSource:
 
     def __init__(self, held: Rows, *, shift: Tensor, factor: Tensor, flip: bool) -> None:
         self.rows, self.input_shape, self.device = len(held), tuple(held.x.shape[1:]), held.x.device
-        self.moves = flip
+        self.moves, self.augmentation = flip, "flip" if flip else "none"
         self._x, self._y, self._shift, self._factor = held.x, held.y, shift, factor
 
     def read(self, batches: Sequence[Tensor], *, seed: int, epoch: int, training: bool) -> Batches:
@@ -45,6 +45,7 @@ class MapSource:
         """The same rows on another device."""
         moved = MapSource.__new__(MapSource)
         moved.rows, moved.input_shape, moved.device, moved.moves = self.rows, self.input_shape, device, self.moves
+        moved.augmentation = self.augmentation
         moved._x, moved._y, moved._shift, moved._factor = (
             t.to(device) for t in (self._x, self._y, self._shift, self._factor)
         )

@@ -96,7 +96,7 @@ def padded(vocabulary: Vocabulary, sentences: Sequence[str], length: int) -> Ten
 class SentenceSource:
     """Sentences in memory: x int64 [B, T], labels y int64 [B]."""
 
-    in_memory, moves = True, False
+    in_memory, moves, augmentation = True, False, "none"
 
     def __init__(self, held: Rows) -> None:
         self.rows, self.input_shape, self.device = len(held), tuple(held.x.shape[1:]), held.x.device

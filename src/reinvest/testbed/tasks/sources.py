@@ -30,6 +30,8 @@ class Source(Protocol):
     device: torch.device
     moves: bool
     """Whether training views may move pixels or tokens against the stored example (crop, flip, unknown transforms)."""
+    augmentation: str
+    """What is drawn for a training view, in words; other words mean other views."""
     in_memory: bool
     """Whether all rows can be read in a moment."""
 
@@ -59,6 +61,7 @@ class TensorSource:
     def __init__(self, held: Rows, *, shift: Tensor, factor: Tensor, augment: bool, pad: int) -> None:
         x, y = held.x, held.y
         self.rows, self.input_shape, self.device, self.moves = len(y), tuple(x.shape[1:]), x.device, augment
+        self.augmentation = f"crop-flip, pad {pad}" if augment else "none"
         self._y, self._shift, self._factor, self._pad = y, shift, factor, pad
         # With augmentation the padded set takes the place of the plain one, whose rows are its middle crops.
         self._views = held.windows(pad) if augment else None
@@ -93,7 +96,7 @@ class TensorSource:
         """The same rows on another device."""
         moved = TensorSource.__new__(TensorSource)
         moved.rows, moved.input_shape, moved.device, moved._pad = self.rows, self.input_shape, device, self._pad
-        moved.moves = self.moves
+        moved.moves, moved.augmentation = self.moves, self.augmentation
         moved._y, moved._shift, moved._factor = (t.to(device) for t in (self._y, self._shift, self._factor))
         if self._views is None:
             moved._views, moved._x = None, self._x.to(device)
@@ -165,6 +168,7 @@ class DatasetSource:
     """Rows of map-style data sets, read through torch's DataLoader, training rows first."""
 
     moves = True
+    augmentation = "whatever the data sets draw"
     in_memory = False
 
     def __init__(self, parts: Sequence[Any], *, workers: int, collate: Collate | None) -> None:

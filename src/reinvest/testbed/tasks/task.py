@@ -207,9 +207,19 @@ class Task:
             preprocessing=preprocessing or f"inputs {'x'.join(map(str, source.input_shape))}",
         )
 
-    def loader(self, split: str, batch_size: int, *, seed: int = 0, epoch: int = 0, start: int = 0) -> EpochLoader:
+    def loader(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        views: tuple[int, int] | None = None,
+    ) -> EpochLoader:
         """One epoch from batch `start` on: "train" (drawn from seed and epoch), "validation" or "test" (fixed order).
 
+        views: (seed, epoch) from which random views of training examples are drawn instead; the order stays.
         Raises UnknownName for another split, InvalidValue for a size, epoch or start out of range.
         """
         if split not in self.splits:
@@ -224,6 +234,7 @@ class Task:
             epoch=epoch,
             start=start,
             view=self.view,
+            views=views,
         )
 
     def clean(self, batch_size: int, ids: Tensor | None = None) -> EpochLoader:
@@ -248,6 +259,7 @@ class Task:
                 class_names=self.class_names,
                 preprocessing=self._preprocessing,
                 moves=self._source.moves,
+                augmentation=self._source.augmentation,
                 hashes=self._all_hashes if known else None,
                 roles=self._roles,
                 clean=self.clean,

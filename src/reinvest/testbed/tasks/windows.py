@@ -54,6 +54,7 @@ class WindowSource:
     def __init__(self, tokens: Tensor, starts: Tensor, *, length: int, masked: bool, size: int) -> None:
         self.rows, self.input_shape, self.device = len(starts), (length,), tokens.device
         self._tokens, self._starts, self._masked, self._size = tokens, starts, masked, size
+        self.augmentation = "masked tokens" if masked else "none"
         self._span = torch.arange(length + 1, device=tokens.device)
 
     def _whole(self, ids: Tensor) -> Tensor:
