@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .batch import IDS_REMEDY, Batch, find_ids
 from .clock import StepClock
-from .criterion import IGNORE, check_losses, cross_entropy, per_example, valid_counts
+from .criterion import IGNORE, check_losses, classes_second, cross_entropy, per_example, valid_counts
 from .duration import Duration
 from .errors import Conflict, InvalidValue, LoopError, MissingIds
 from .method import Context, Method, phases_of
@@ -228,6 +228,9 @@ class Attachment:
             return
         with torch.no_grad():
             output = output.detach()
+            if target.ndim > 1:  # whatever else a criterion leaves out (255, say) counts as no label
+                classes = classes_second(output, target).shape[1]
+                target = torch.where((target >= 0) & (target < classes), target, IGNORE)
             raw = per_example(cross_entropy(output.float(), target), target) if losses is None else losses.detach()
             self.recorder.observe(self.context.epoch, batch.ids, raw, output, target, None)
 

@@ -154,24 +154,32 @@ class Indexed:
 
     The id is the position in `dataset`, so wrap the whole data set before taking subsets of it. name: what the data
     set is called; records of another name are refused. hashes: int64 [N] over label and content, so that grown or
-    re-ordered data are seen. Raises InvalidValue for a data set without a length (a stream has no stable ids) and for
-    hashes of another length.
+    re-ordered data are seen. roles: uint8 [N], 1 train, 2 validation, 3 test, 0 none, so that a teacher that has seen
+    test examples is refused. Raises InvalidValue for a data set without a length (a stream has no stable ids) and for
+    hashes or roles of another length.
     """
 
     indexed = True
 
-    def __init__(self, dataset: Any, name: str = "", hashes: Tensor | None = None) -> None:
+    def __init__(self, dataset: Any, name: str = "", hashes: Tensor | None = None, roles: Tensor | None = None) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise InvalidValue(
                 f"ids need a data set with a length and items by number, got {type(dataset).__name__}; "
                 "a stream cannot be indexed, so leave out methods that need ids"
             )
-        if hashes is not None and hashes.shape != (len(dataset),):
-            raise InvalidValue(
-                f"hashes are one number an example ([{len(dataset)}]), got shape {list(hashes.shape)}; hash every example"
-            )
+        for what, column in (("hashes", hashes), ("roles", roles)):
+            if column is not None and column.shape != (len(dataset),):
+                raise InvalidValue(
+                    f"{what} are one number an example ([{len(dataset)}]), got shape {list(column.shape)}; "
+                    "give one for every example"
+                )
         self.dataset = dataset
-        self.view = TaskView(namespace=name, examples=len(dataset), hashes=None if hashes is None else lambda: hashes)
+        self.view = TaskView(
+            namespace=name,
+            examples=len(dataset),
+            hashes=None if hashes is None else lambda: hashes,
+            roles=None if roles is None else lambda: roles.to(torch.uint8),
+        )
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -254,12 +254,14 @@ def _prices(study: Study, block: Block | None) -> dict[tuple[str, str], float]:
 def _point(study: Study, job: Job, run: Any, prices: Mapping[tuple[str, str], float]) -> dict[str, Any]:
     finished = run.status == "finished"
     own = run.seconds
+    price = prices.get((job.arm, job.duration))
+    once = float(run.cost.get("one_off_seconds") or 0.0)
     return {
         "arm": job.arm,
         "duration": job.duration,
         "seed": job.seed,
         "steps": run.steps,
-        "seconds": prices.get((job.arm, job.duration), own if own is not None else float("nan")),
+        "seconds": (own if own is not None else float("nan")) if price is None else price + once,
         "quality": run.quality(study.metric, "test") if finished else float("nan"),
         "status": run.status,
         "run": run.id,

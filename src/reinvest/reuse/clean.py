@@ -33,6 +33,11 @@ class CleanPass:
         self.table, self.seconds, self.view = table, seconds, view
         self.examples, self.classes, self.positions = table.examples, table.classes, table.positions
 
+    @property
+    def labels(self) -> Tensor | None:
+        """[N] int64: the label of each example that was seen, -1 for none; None where an example has no single one."""
+        return None if self.positions is not None else self.table.labels
+
     def known(self, ids: Tensor) -> Tensor:
         """Which of the examples `ids` [B] were seen: bool [B] or [B, P]."""
         return self.table.known[ids]
@@ -68,12 +73,15 @@ def clean_pass(
 
 
 def clean_pass_of_view(
-    model: Callable[..., Any], view: TaskView, examples: int, path: Path, device: torch.device
+    model: Callable[..., Any], view: TaskView, path: Path, device: torch.device, begun: float
 ) -> CleanPass:
-    """`clean_pass` over the training examples that a task's own loader offers (`TaskView.clean`)."""
-    assert view.clean is not None
+    """`clean_pass` over the training examples that a task's own loader offers (`TaskView.clean`).
+
+    begun: when (by `time.perf_counter`) the model began to be built, which is part of what the pass costs.
+    """
+    assert view.clean is not None and view.examples is not None
     batches = ((ids, unpack((ids, x, y), True)) for ids, x, y in view.clean(BATCH))
-    return _pass(model, batches, examples, path, view, device)
+    return _pass(model, batches, view.examples, path, view, device, begun)
 
 
 def open_clean(path: Path, view: TaskView) -> CleanPass | None:
@@ -94,11 +102,12 @@ def _pass(
     path: Path,
     view: TaskView,
     device: str | torch.device | None,
+    begun: float | None = None,
 ) -> CleanPass:
     first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     where = torch.device(device) if device is not None else first.device if first is not None else torch.device("cpu")
     table: RowTable | None = None
-    begun = time.perf_counter()
+    begun = time.perf_counter() if begun is None else begun
     with evaluating(model), torch.no_grad():
         for ids, batch in batches:
             output = logits_of(model, batch, where, "a clean pass")
@@ -108,11 +117,13 @@ def _pass(
                 positions = None if rows.ndim == 2 else rows.shape[1]
                 table = RowTable.create(path, examples, rows.shape[-1], positions=positions)
             table.write(ids.cpu(), rows)  # type: ignore[union-attr]
+            if isinstance(batch.targets, Tensor) and batch.targets.ndim == 1 and not batch.targets.is_floating_point():
+                table.set_labels(ids.cpu(), batch.targets.cpu())  # type: ignore[union-attr]
     if table is None:
         raise InvalidValue("a clean pass needs at least one example, got an empty loader; pass the training data")
     seconds = time.perf_counter() - begun
-    put_json(_note(path), {"seconds": seconds})
     table.seal()
+    put_json(_note(path), {"seconds": seconds})
     return CleanPass(table, seconds, view)
 
 

@@ -116,6 +116,21 @@ def check_data(source: Source, view: TaskView, *, by_id: bool) -> None:
     check_leak(source, view, hashes)
 
 
+def check_ancestors(run: Any, view: TaskView) -> None:
+    """Refuse a run whose own teachers and origins, however far back, trained on this task's test examples."""
+    hashes = view.hashes() if view.hashes is not None else None
+    seen, waiting = {run.id}, list(run.parents)
+    while waiting:
+        known = waiting.pop()
+        folder = run.path.parent / known
+        if known in seen or not folder.exists():
+            continue
+        seen.add(known)
+        ancestor = type(run)(folder)
+        check_leak(source_of(ancestor), view, hashes)
+        waiting.extend(ancestor.parents)
+
+
 def _check_hashes(source: Source, hashes: Tensor) -> None:
     assert source.hashes is not None
     shared = min(len(hashes), len(source.hashes))
@@ -195,6 +210,7 @@ def check_weights(run: Any, context: Context) -> None:
         )
     view = context.task
     check_leak(source_of(run), view, view.hashes() if view.hashes is not None else None)
+    check_ancestors(run, view)
 
 
 catalog = {"weights": check_weights}

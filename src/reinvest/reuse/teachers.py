@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core import names
 from ..core.batch import Batch
-from ..core.errors import CorruptFile, DataError, InvalidValue, ReinvestError
+from ..core.errors import CorruptFile, DataError, InvalidValue, ReinvestError, StoreError
 from ..core.forward import logits_of
 from ..core.method import Context
 from ..core.protocols import Teacher, find_run
 from ..core.streams import key
 from ..core.view import TRAIN
 from .clean import CleanPass, clean_pass, clean_pass_of_view, evaluating, open_clean
-from .fit import Source, check_data, class_map, source_of, warn_about_weight
+from .fit import Source, check_ancestors, check_data, class_map, source_of, warn_about_weight
+from .models import model_of
 from .replay import EpochRows, ViewTeacher, check_augmentation
 
 __all__ = ["CleanPass", "ForwardTeacher", "TableTeacher", "catalog", "clean_pass", "model_of"]
@@ -68,6 +69,11 @@ class TableTeacher:
         self._map = class_map(source, view, None)
         self._classes = view.classes or rows.classes
         self._dense = getattr(rows, "positions", None) is not None
+        if self._dense and view.moves:
+            raise InvalidValue(
+                "what was kept of each pixel or token belongs to the stored example, got training views that move them; "
+                "leave the augmentation out, or use source='forward'"
+            )
         self._table: Tensor | None = None
         self._all_known = False
         labels = getattr(rows, "labels", None)
@@ -128,8 +134,10 @@ class TableTeacher:
         if self._labels is not None and context.step < context.steps_per_epoch:
             self._compare_labels(ids, batch.targets)
         own, known = self._lookup(ids)
+        if self._map is not None:
+            known = taught_classes(known, self._map, batch)
         if batch.mix is None:
-            return own, None if self._all_known else known
+            return own, None if self._all_known and self._map is None else known
         if batch.mix.ids is None:
             raise InvalidValue(
                 "records are blended by the ids of both examples, got a blend without partners' ids; "
@@ -138,7 +146,7 @@ class TableTeacher:
         other, known_too = self._lookup(batch.mix.ids)
         c = batch.mix.coefficients.to(own.device, own.dtype).view(-1, *[1] * (own.ndim - 1))
         blended = (c * own.softmax(1) + (1.0 - c) * other.softmax(1)).clamp_min(1e-30).log()
-        return blended, None if self._all_known else known & known_too
+        return blended, None if self._all_known and self._map is None else known & known_too
 
     def _compare_labels(self, ids: Tensor, targets: Any) -> None:
         """Without content hashes, the labels of the first epoch tell whether ids still mean the same examples."""
@@ -166,12 +174,13 @@ class TableTeacher:
 class ForwardTeacher:
     """Answers by looking at the student's own view of each batch."""
 
-    looks, centred, stride = True, False, 1
+    looks, stride = True, 1
     draws: Sequence[tuple[int, int]] = ()
 
     def __init__(self, model: Callable[..., Any], source: Source, run: Any, context: Context, begun: float) -> None:
         self.run, self.how = ("" if run is None else str(run.id)), "forward"
         self._model, self._map = model, class_map(source, context.task, None)
+        self.centred = self._map is not None
         self._classes = context.task.classes
         self.seconds = time.perf_counter() - begun
 
@@ -185,11 +194,23 @@ class ForwardTeacher:
         if self._map is not None:
             wider = found.new_full((len(found), self._classes or 0, *found.shape[2:]), FLOOR)
             wider[:, self._map] = found.log_softmax(1)
-            found = wider
+            everything = torch.ones(len(found), dtype=torch.bool, device=found.device)
+            return wider, taught_classes(everything, self._map, batch)
         return found, None
 
     def close(self) -> None:
         """Nothing is left behind between calls."""
+
+
+def taught_classes(known: Tensor, classes: list[int], batch: Batch) -> Tensor:
+    """known [B] or [B, P] without the examples of classes that the teacher never met: it would deny them."""
+    met = torch.tensor(classes, device=known.device)
+    for targets in (batch.targets, None if batch.mix is None else batch.mix.partners):
+        if isinstance(targets, Tensor) and not targets.is_floating_point():
+            right = torch.isin(targets.to(known.device), met)
+            right = right.flatten(1) if right.ndim > 1 else right
+            known = (known if known.ndim == right.ndim else known.unsqueeze(1)) & right
+    return known
 
 
 # ---- opening -------------------------------------------------------------------------------------------------------
@@ -202,6 +223,8 @@ def open_auto(reference: Any, context: Context, *, constant: bool) -> Teacher:
     if _is_model(reference):
         return open_forward(reference, context, constant=constant)
     run = _run(reference)
+    if context.task.moves and _dense(run):
+        return open_forward(run, context, constant=constant)
     if _has_rows(run):
         return open_records(run, context, constant=constant)
     return open_clean_pass(run, context, constant=constant)
@@ -220,6 +243,7 @@ def open_records(reference: Any, context: Context, *, constant: bool) -> Teacher
         records.rows(torch.zeros(1, dtype=torch.int64))  # its refusal says why there are none
     source = source_of(run)
     check_data(source, context.task, by_id=True)
+    check_ancestors(run, context.task)
     if constant:
         warn_about_weight(source, run, context)
     return TableTeacher(records, source, run, "records", context, begun)
@@ -250,18 +274,26 @@ def open_clean_pass(reference: Any, context: Context, *, constant: bool) -> Teac
         view = reference.view
         class_names = view.class_names if view.classes == reference.classes else None
         source = Source(
-            "the clean pass", view.namespace, "", reference.classes, class_names, view.preprocessing, foreign=True
+            "the clean pass",
+            view.namespace,
+            "",
+            reference.classes,
+            class_names,
+            view.preprocessing,
+            hashes=None if view.hashes is None else view.hashes(),
+            foreign=True,
         )
         check_data(source, context.task, by_id=True)
         return TableTeacher(reference, source, None, "clean pass", context, begun - reference.seconds)
     if _is_model(reference):
         model = _model(reference)
-        made = _pass_now(model, context, None, _named(reference))
+        made = _pass_now(model, context, None, _named(reference), begun)
         source = Source(_named(reference), classes=made.classes)
         return TableTeacher(made, source, None, "clean pass", context, begun)
     run = _run(reference)
     source = source_of(run)
     check_data(source, context.task, by_id=False)
+    check_ancestors(run, context.task)
     if constant:
         warn_about_weight(source, run, context)
     path = run.path.parent.parent / "cache" / f"{run.id}-{context.task.fingerprint or 'data'}.rows"
@@ -269,7 +301,7 @@ def open_clean_pass(reference: Any, context: Context, *, constant: bool) -> Teac
     if known is not None:
         # Charged in full although it was made for somebody else: each comparison pays for what it uses.
         return TableTeacher(known, source, run, "clean pass", context, begun - known.seconds)
-    made = _pass_now(model_of(run, context), context, path if context.task.fingerprint else None, source.name)
+    made = _pass_now(model_of(run, context), context, path if context.task.fingerprint else None, source.name, begun)
     return TableTeacher(made, source, run, "clean pass", context, begun)
 
 
@@ -283,6 +315,7 @@ def open_forward(reference: Any, context: Context, *, constant: bool) -> Teacher
     run = _run(reference)
     source = source_of(run)
     check_data(source, context.task, by_id=False)
+    check_ancestors(run, context.task)
     if constant:
         warn_about_weight(source, run, context)
     return ForwardTeacher(model_of(run, context), source, run, context, begun)
@@ -298,47 +331,7 @@ catalog = {
 """Source of a teacher's answers -> how it is opened: (reference, context, constant=...) -> Teacher."""
 
 
-def model_of(run: Any, context: Context) -> nn.Module:
-    """A run's model with its weights, in eval mode, on the student's device; built from the recipe it was trained with.
-
-    Raises InvalidValue for a run of an own loop, whose model only its author can build, and where the weights do not
-    fit the model any more.
-    """
-    spec = run.config.get("model") if isinstance(run.config, dict) else None
-    if not isinstance(spec, dict) or "name" not in spec or "task" not in run.config:
-        raise InvalidValue(
-            f"the model of a run is built from its recipe, got run {run.id!r} of an own loop; build the model, load "
-            "run.weights() into it and pass the model, or use source='records'"
-        )
-    weights = run.weights()
-    known = run.training.get("data") or {}
-    factory = names.resolve("model", spec["name"])
-    arguments = {k: v for k, v in spec.items() if k != "name"}
-    classes = known.get("classes") or context.task.classes
-    with torch.random.fork_rng():
-        model: nn.Module = factory(input_shape=_input_shape(context), classes=classes, **arguments)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InvalidValue(
-            f"a run's weights fit the model of its recipe, got run {run.id!r} and {spec['name']!r}, which do not "
-            f"({reason}); restore the code that it was trained with"
-        ) from None
-    return model.to(context.device).eval().requires_grad_(False)
-
-
-def _input_shape(context: Context) -> tuple[int, ...]:
-    if context.task.clean is None:
-        raise InvalidValue(
-            "building a run's model needs the shape of the inputs, got a loader that does not tell; "
-            "build the model yourself, load run.weights() and pass the model"
-        )
-    _, x, _ = next(iter(context.task.clean(1)))
-    return tuple(x.shape[1:])
-
-
-def _pass_now(model: Any, context: Context, path: Path | None, name: str) -> CleanPass:
+def _pass_now(model: Any, context: Context, path: Path | None, name: str, begun: float) -> CleanPass:
     view = context.task
     if view.clean is None or view.examples is None:
         raise InvalidValue(
@@ -350,7 +343,7 @@ def _pass_now(model: Any, context: Context, path: Path | None, name: str) -> Cle
 
         path = Path(tempfile.mkdtemp(prefix="reinvest-")) / "clean.rows"
     path.parent.mkdir(parents=True, exist_ok=True)
-    return clean_pass_of_view(model, view, view.examples, path, context.device)
+    return clean_pass_of_view(model, view, path, context.device, begun)
 
 
 def _run(reference: Any) -> Any:
@@ -360,6 +353,16 @@ def _run(reference: Any) -> Any:
             f"a teacher is a finished run, got run {run.id!r} ({run.status}); finish it or take another one"
         )
     return run
+
+
+def _dense(run: Any) -> bool:
+    """Whether it had many labels an example: then what it recorded is per position."""
+    try:
+        return run.records().labels is None
+    except CorruptFile:
+        raise
+    except StoreError:
+        return False
 
 
 def _has_rows(run: Any) -> bool:

@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 from ...core import names
 from ...core.batch import Batch
-from ...core.criterion import IGNORE, classes_second
 from ...core.duration import Duration
 from ...core.errors import InvalidValue, unknown
 from ...core.method import Card, Context, Method, plain_argument
 from ...core.protocols import Teacher
 from ...core.streams import stream
 from .._check import number, switch, whole
+from ._answers import Answer, as_student, average, mean_over_positions, student_in_layout, thinned
 
 SOURCES = ("auto", "records", "views", "clean pass", "forward")
 LOSSES = ("kl", "mse")
@@ -179,6 +179,11 @@ class Distill(Method):
         """Open the teachers; each one refuses what it does not fit."""
         if self.weight == self.last_weight == 0.0:
             return
+        if self._last(context) > context.total_steps:
+            raise InvalidValue(
+                f"until lies within the run, got {str(self.until)!r} for a run of {context.total_steps} steps; "
+                "write a share such as 0.5"
+            )
         open_teacher = names.resolve("teacher", self.source)
         constant = self.last_weight >= self.weight and self._last(context) >= context.total_steps
         self._teachers = []
@@ -189,6 +194,12 @@ class Distill(Method):
             self.finish(context)
             raise
         self._seconds = math.fsum(t.seconds for t in self._teachers)
+        if len({t.stride for t in self._teachers}) > 1:
+            strides = sorted({t.stride for t in self._teachers})
+            self.finish(context)
+            raise InvalidValue(
+                f"teachers of one pool know the same pixels, got strides {strides}; take runs that were recorded alike"
+            )
 
     def views(self, context: Context, epoch: int) -> tuple[int, int] | None:
         """The draws behind the teacher's views, epoch by epoch in turn, until it is left alone."""
@@ -204,37 +215,31 @@ class Distill(Method):
             return losses
         if not self.on_duty(context):
             return self._unasked(losses, batch, context, share) if self.reweigh else losses
-        teacher, known, stride, centred = self._ask(batch, context)
-        student = classes_second(output, batch.targets)
-        teacher = classes_second(teacher, batch.targets).to(student.device)
-        if stride > 1:
-            student = student[..., ::stride, ::stride]
-        if centred and teacher.ndim < student.ndim and teacher.numel() == student.numel():
-            teacher = teacher.reshape(student.shape)  # records list positions in one row
+        student = student_in_layout(output, batch.targets)
+        stride = self._teachers[0].stride
+        student = thinned(student, stride)
+        answer = self._ask(student, batch, context)
         taught = distillation_losses(
-            student, teacher, temperature=self.temperature, loss=self.loss, centred=centred
+            student, answer.logits, temperature=self.temperature, loss=self.loss, centred=answer.centred
         ).to(losses.dtype)
+        known = answer.known
         if taught.ndim > 1:
-            taught, known = _mean_over_positions(taught, known, batch.targets, stride)
+            taught, known = mean_over_positions(taught, known, batch.targets, stride)
         blended = torch.lerp(losses, taught, share)
         if self.reweigh:
             blended = (1.0 - share) * losses + (share * self.every / self.probability) * taught
         return blended if known is None else torch.where(known.to(losses.device), blended, losses)
 
-    def _ask(self, batch: Batch, context: Context) -> tuple[Tensor, Tensor | None, int, bool]:
-        """(logits, known, stride, centred) of the teacher whose turn it is, or of their average."""
+    def _ask(self, student: Tensor, batch: Batch, context: Context) -> Answer:
+        """The answer of the teacher whose turn it is, or the average of all, shaped as the student's logits."""
+        one = self.pool == "random" or len(self._teachers) == 1
         with torch.no_grad():
-            if self.pool == "random" or len(self._teachers) == 1:
-                chosen = self._teachers[self.turn(context)]
-                return *chosen(batch, context), chosen.stride, chosen.centred
-            found = [(*t(batch, context), t.stride, t.centred) for t in self._teachers]
-            centred = any(f[3] for f in found)
-            answers = [f[0].float() for f in found]
-            if centred:
-                answers = [a - a.mean(1, keepdim=True) for a in answers]
-            masks = [f[1] for f in found if f[1] is not None]
-            known = torch.stack(masks).all(0) if masks else None
-            return torch.stack(answers).mean(0), known, found[0][2], centred
+            answers = []
+            for teacher in [self._teachers[self.turn(context)]] if one else self._teachers:
+                logits, known = teacher(batch, context)
+                fitted = as_student(logits, student, batch.targets, looks=teacher.looks)
+                answers.append(Answer(fitted, known, teacher.centred))
+            return answers[0] if one else average(answers)
 
     def turn(self, context: Context) -> int:
         """Which teacher answers at this step."""
@@ -246,7 +251,7 @@ class Distill(Method):
         """The label's part alone, so that rare distillation keeps the expectation of distilling at every step."""
         if any(t.looks for t in self._teachers):
             return (1.0 - share) * losses
-        _, known, _, _ = self._ask(batch, context)
+        known = self._teachers[self.turn(context)](batch, context)[1]
         if known is not None and known.ndim > 1:
             known = known.flatten(1).any(1)
         lighter = (1.0 - share) * losses
@@ -285,7 +290,7 @@ def _references(teacher: Any) -> list[Any]:
             "pass for example store.best(task=..., metric=...)"
         )
     for one in listed:
-        if not isinstance(one, str) and not callable(one) and not hasattr(one, "records") and not hasattr(one, "rows"):
+        if not isinstance(one, str) and not callable(one) and not hasattr(one, "records") and not hasattr(one, "table"):
             raise InvalidValue(f"a teacher is a run (or its id), a model or a callable, got {one!r}; pass one of those")
     return listed
 
@@ -313,19 +318,3 @@ def _until(until: float | str) -> float | Duration:
     if length.unit == "min" or not length.amount:
         raise InvalidValue(f"{rule}, got {until!r}; {remedy}")
     return length if length.unit else length.amount
-
-
-def _mean_over_positions(
-    taught: Tensor, known: Tensor | None, targets: Any, stride: int
-) -> tuple[Tensor, Tensor | None]:
-    """([B, ...], [B] or [B, ...]) -> mean over positions that have a label and are known [B], and which have any [B]."""
-    taught = taught.flatten(1)
-    valid = torch.ones_like(taught, dtype=torch.bool)
-    if isinstance(targets, Tensor) and not targets.is_floating_point():
-        at = targets[..., ::stride, ::stride] if stride > 1 else targets
-        valid &= (at != IGNORE).to(taught.device).flatten(1)
-    if known is not None:
-        known = known.to(taught.device)
-        valid &= known.flatten(1) if known.ndim > 1 else known.unsqueeze(1)
-    counts = valid.sum(1)
-    return (taught * valid).sum(1) / counts.clamp(min=1), counts > 0
