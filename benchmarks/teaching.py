@@ -6,7 +6,7 @@ Teachers and students are trained by the library (runs that the store holds are 
 one paired timing block over all arms; each arm gets a verdict against "plain". Beside it, at each length: the accuracy,
 the share of the gain of "forward" (online distillation) that each arm keeps at equal steps, and the local speed-up
 t_plain(q) / t_arm, where q is the arm's mean quality and t_plain is read off the plain curve (linear in log time); its
-interval is by the delta method, with t quantiles and the seeds of both arms. A teacher's own cost is left out, as it
+interval is by the delta method, with t quantiles, the seeds of both arms and the error of the timing block. A teacher's own cost is left out, as it
 exists; `teacher_seconds` says what it was.
 """
 
@@ -115,7 +115,10 @@ def result(
             gain = sign * (table["forward"][d]["mean"] - table["plain"][d]["mean"]) if "forward" in table else math.nan
             table[n][d]["gain"] = sign * (table[n][d]["mean"] - table["plain"][d]["mean"])
             table[n][d]["share_of_forward_gain"] = table[n][d]["gain"] / gain if gain else None
-            table[n][d]["local_speedup"] = local_speedup(table["plain"], table[n][d], sign)
+            table[n][d]["share_interval"] = share_interval(points, n, d) if "forward" in table else None
+            table[n][d]["local_speedup"] = local_speedup(
+                table["plain"], table[n][d], block.arms[n].log_ratio_variance, sign
+            )
     return {
         "plan": plan,
         "facts": ri.facts(),
@@ -126,6 +129,10 @@ def result(
             "steps": teachers[0].steps,
             "seconds": teachers[0].steps * block.arms["plain"].seconds_per_step,
         },
+        "flags": [
+            "students of several lengths share their teachers: the lengths of an arm are not independent of each other",
+            f"intervals of shares are bootstrapped over {plan['replicates']} replicates, which makes them too short",
+        ],
         "table": table,
         "verdicts": {n: v.to_dict() for n, v in judged.items()},
         "points": points,
@@ -144,8 +151,21 @@ def cell(points: list[dict[str, Any]], arm: str, duration: str) -> dict[str, Any
     }
 
 
+def share_interval(points: list[dict[str, Any]], arm: str, duration: str, draws: int = 4000) -> list[float]:
+    """95 % percentile interval of an arm's share of the gain of "forward", replicates drawn with replacement."""
+    ordered = sorted(points, key=lambda p: p["replicate"])
+    own = [
+        torch.tensor([p["quality"] for p in ordered if (p["arm"], p["duration"]) == (n, duration)], dtype=torch.float64)
+        for n in ("plain", "forward", arm)
+    ]
+    rows = torch.randint(len(own[0]), (draws, len(own[0])), generator=torch.Generator().manual_seed(0))
+    plain, forward, taught = (values[rows].mean(1) for values in own)
+    low, high = ((taught - plain) / (forward - plain)).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
+    return [low, high]
+
+
 def local_speedup(
-    plain: dict[str, dict[str, Any]], arm: dict[str, Any], sign: float = 1.0, alpha: float = 0.05
+    plain: dict[str, dict[str, Any]], arm: dict[str, Any], timing: float, sign: float = 1.0
 ) -> dict[str, Any] | None:
     """Plain seconds to the arm's quality over the arm's seconds, with interval; None outside the plain curve's range."""
     cells = list(plain.values())
@@ -155,7 +175,7 @@ def local_speedup(
             part = (arm["mean"] - a["mean"]) / (b["mean"] - a["mean"])
             seconds = math.exp(math.log(a["seconds"]) + part * math.log(b["seconds"] / a["seconds"]))
             error = math.sqrt(arm["se"] ** 2 + ((1 - part) * a["se"]) ** 2 + (part * b["se"]) ** 2) / abs(slope)
-            half = float(stats.t.ppf(1 - alpha / 2, 2 * (arm["n"] - 1))) * error
+            half = float(stats.t.ppf(0.975, 2 * (arm["n"] - 1))) * math.hypot(error, math.sqrt(timing))
             value = math.log(seconds / arm["seconds"])
             return {"value": math.exp(value), "low": math.exp(value - half), "high": math.exp(value + half)}
     return None
