@@ -12,6 +12,7 @@ from calling import Call
 from advised import arm, changed, kept, recipe, scored, study, trained
 from reinvest.core.recipe import Recipe
 from reinvest.store import Store
+from reinvest.studies import evidence
 from reinvest.studies.evidence import PACKAGED, read_studies
 from reinvest.studies.recommendations import recommendations
 
@@ -39,11 +40,18 @@ def store(planted: Path, call: Call, tmp_path: Path) -> Store:
     return made
 
 
+@pytest.fixture
+def unstudied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No study comes with the package."""
+    monkeypatch.setattr(evidence, "PACKAGED", tmp_path / "no studies")
+
+
 def run_of(store: Store, seed: int) -> str:
     (run,) = store.runs(where=f"seed={seed}")
     return run.id
 
 
+@pytest.mark.usefixtures("unstudied")
 def test_advice_is_a_table_sentences_and_what_train_would_do(call: Call, store: Store) -> None:
     said = call("advise", RECIPE)
     assert said.code == 0 and said.err == ""
@@ -54,6 +62,7 @@ def test_advice_is_a_table_sentences_and_what_train_would_do(call: Call, store: 
         assert expected in said.out
 
 
+@pytest.mark.usefixtures("unstudied")
 def test_advice_with_evidence_has_speed_up_and_source(call: Call, store: Store) -> None:
     kept(store.path / "studies", "planted.json", study({"x": arm("records", 1.625, 1.25, 2.125)}))
     said = call("advise", RECIPE)
@@ -62,6 +71,7 @@ def test_advice_with_evidence_has_speed_up_and_source(call: Call, store: Store) 
     assert "planted.json" in said.out
 
 
+@pytest.mark.usefixtures("unstudied")
 def test_advice_takes_the_options_of_train_and_gives_json(call: Call, store: Store) -> None:
     data = call("advise", RECIPE, "--model.hidden", "[24]", "--json").data
     assert data["choice"]["how"] == "records" and data["choice"]["runs"] == [run_of(store, 0)]
@@ -81,6 +91,7 @@ def test_where_nothing_helps_it_says_so_and_that_is_no_error(call: Call, store: 
     assert "Nothing helps: of 2 runs" in test_seen.out and "has not seen the student's test examples" in test_seen.out
 
 
+@pytest.mark.usefixtures("unstudied")
 def test_a_damaged_study_is_a_remark(call: Call, store: Store) -> None:
     kept(store.path / "studies", "half.json", "{")
     said = call("advise", RECIPE, "--json")
@@ -107,6 +118,7 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(
     assert expected in said.sentence
 
 
+@pytest.mark.usefixtures("unstudied")
 def test_train_follows_the_advice_says_so_and_does_it_once(call: Call, store: Store) -> None:
     said = call("train", RECIPE, "--seed", "4", "--reuse", "auto", "--device", "cpu", "--json")
     assert said.code == 0

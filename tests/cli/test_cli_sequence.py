@@ -121,6 +121,7 @@ def test_a_study_run_again_finds_its_runs(call: Call, trained: Path) -> None:
         ({"arms": {"scratch": "scratch", "x": {"reuse": "records", "wieght": 1}}}, "did you mean 'weight'?"),
         ({"sequences": 2}, "at least 3 of them"),
         ({"durations": ["1min"]}, "write e.g. [2ep, 4ep, 8ep, 16ep]"),
+        ({"durations": "2ep"}, "are a list, got '2ep'; write [2ep]"),
         (
             {"positions": [{}, {"model": "convnet"}], "arms": {"scratch": "scratch", "x": "warm start"}},
             "fallback: records",

@@ -52,6 +52,7 @@ class FakeRun:
         self.seconds: float | None = self.steps * STEP + once
         self.cost: dict[str, Any] = {"one_off_seconds": once} if once else {}
         self.config, self.facts, self.value = recipe.to_dict(), FACTS, quality
+        self.parents = list(recipe.parents)
 
     def quality(self, metric: str, split: str = "test") -> float:
         assert (metric, split) == ("accuracy", "test")
@@ -69,7 +70,7 @@ class FakeStore:
         return run if run is not None and run.status in status else None
 
     def get(self, run: str) -> FakeRun:
-        return next(r for r in self.runs.values() if r.id == run)
+        return next(r for r in self.runs.values() if r.id.startswith(run))
 
     def put(self, run: FakeRun) -> FakeRun:
         self.runs[run.identity] = run
@@ -120,7 +121,13 @@ def planted(speedup: float) -> Callable[[Recipe, int], float]:
     return lambda recipe, steps: curve(steps * (speedup if taught(recipe) else 1.0))
 
 
-def priced(plan: SequencePlan, ratios: dict[str, float], variance: float = 1e-6, each: float = 0.002) -> Prices:
+def priced(
+    plan: SequencePlan,
+    ratios: dict[str, float],
+    variance: float = 1e-6,
+    each: float = 0.002,
+    teachers: Callable[[str], Any] = lambda run: None,
+) -> Prices:
     """A timing block in which a step of the recipe that has `method` costs `ratio` times a plain one."""
     blocks = {}
     for k in range(plan.length):
@@ -129,7 +136,7 @@ def priced(plan: SequencePlan, ratios: dict[str, float], variance: float = 1e-6,
         for name, ratio in ratios.items():
             arms[name] = ArmTiming({("", 0): each * ratio}, each * ratio, math.log(ratio), variance, 7.0)
         blocks[shape_of(plain)] = Block(10, "cpu", 1.0, arms, [])
-    return Prices(blocks, {}, lambda run: None)
+    return Prices(blocks, {}, teachers)
 
 
 def name_of(plan: SequencePlan, arm: str, position: int = 1) -> str:

@@ -2,63 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from advising import NO_STUDY, described, reasons, rows, run_of, ways
 
-from advised import QUIET, arm, changed, copied, kept, recipe, scored, study, trained
-from reinvest.core.errors import InvalidValue, UnknownName
-from reinvest.core.recipe import Recipe
+from advised import arm, changed, kept, recipe, scored, study, trained
 from reinvest.methods.losses.distillation import Distill
-from reinvest.methods.surgery.warm_start import WarmStart
 from reinvest.store import Store
-from reinvest.studies.advise import Advice, advise, follow, train_with_advice
+from reinvest.studies.advise import advise
 from reinvest.studies.candidates import TOO_SHORT, constant_weight
-from reinvest.studies.evidence import Evidence, evidence_of
 from reinvest.studies.options import OFFERED
 from reinvest.studies.policies import apply
-
-NO_STUDY: list[Evidence] = []
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two runs of one recipe, seeds 0 and 1; not to be changed."""
-    store = Store(tmp_path_factory.mktemp("planted"))
-    trained(store, recipe(), 0)
-    trained(store, recipe(), 1)
-    return store
-
-
-@pytest.fixture
-def store(planted: Store, tmp_path: Path) -> Store:
-    """A copy of `planted` to change, with the qualities set: seed 0 has the better validation."""
-    made = copied(planted, tmp_path / "runs")
-    for seed, validation in ((0, 0.8), (1, 0.7)):
-        changed(made, run_of(made, seed), scored(validation, 0.5))
-    return made
-
-
-def run_of(store: Store, seed: int) -> str:
-    """Id of the only run with a seed."""
-    (run,) = store.runs(where=f"seed={seed}")
-    return run.id
-
-
-def rows(*arms: dict[str, Any], **more: Any) -> list[Evidence]:
-    """Evidence of one planted study."""
-    return evidence_of("planted.json", study({f"arm {k}": one for k, one in enumerate(arms)}, **more))
-
-
-def ways(advice: Advice) -> list[str]:
-    return [option.how for option in advice.options]
-
-
-def reasons(advice: Advice, run: str, how: str = "") -> list[str]:
-    return [r.reason for r in advice.refused if r.run == run and r.how == how]
-
 
 # ---- what is offered -------------------------------------------------------------------------------------------------
 
@@ -198,10 +154,6 @@ def test_evidence_lies_in_the_store_or_in_a_folder_that_is_named(store: Store, t
 # ---- refusals --------------------------------------------------------------------------------------------------------
 
 
-def described(**more: Any) -> Any:
-    return lambda values: values["training"]["data"].update(more)
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -298,106 +250,3 @@ def test_an_optimizer_without_a_rate_cannot_be_warm_started(store: Store) -> Non
     advice = advise(bare, store, evidence=NO_STUDY)
     assert ways(advice) == ["records", "records average"]
     assert "optimizer without one" in reasons(advice, run_of(store, 0), "warm start")[0]
-
-
-# ---- what is asked, and what is done ---------------------------------------------------------------------------------
-
-
-def test_an_empty_store_and_a_recipe_that_re_uses_already(store: Store, tmp_path: Path) -> None:
-    empty = advise(recipe(), Store(tmp_path / "none"), evidence=NO_STUDY)
-    assert empty.options == () and empty.recipe == recipe() and "of 0 runs" in str(empty)
-    mine = recipe().with_(WarmStart(run_of(store, 1)))
-    advice = advise(mine, store, evidence=NO_STUDY)
-    assert advice.recipe == mine and "re-uses run" in advice.note and advice.options == ()
-
-
-def test_the_same_recipe_and_seed_is_found(store: Store) -> None:
-    assert advise(recipe(), store, evidence=NO_STUDY, seed=0).found == run_of(store, 0)
-    assert advise(recipe(), store, evidence=NO_STUDY, seed=2).found == ""
-    assert advise(recipe(), store, evidence=NO_STUDY).found == ""
-
-
-def test_bad_requests_are_refused(store: Store) -> None:
-    with pytest.raises(InvalidValue, match="advice is about a recipe"):
-        advise("recipe.yaml", store)  # type: ignore[arg-type]
-    with pytest.raises(UnknownName, match="no run 'nobody'"):
-        advise(recipe(), store, runs=["nobody"])
-
-
-def test_training_with_advice_follows_the_choice_and_is_one_run(store: Store) -> None:
-    before = len(store.runs())
-    run, advice = train_with_advice(recipe(), 4, store, **QUIET)
-    assert advice.choice is not None
-    assert run.reuse == [{"run": advice.choice.runs[0], "how": "warm start"}]
-    assert run.config == advice.recipe.to_dict()
-    again, second = train_with_advice(recipe(), 4, store, **QUIET)
-    assert again == run and second.found == run.id and len(store.runs()) == before + 1
-    # Another rate, or another seed, is another run: it may build on this one.
-    other, third = train_with_advice(recipe(lr=0.05), 4, store, **QUIET)
-    assert other != run and third.found == ""
-    plain, fourth = train_with_advice(recipe(), 0, store, **QUIET)
-    assert plain.id == run_of(store, 0) and fourth.found == plain.id
-    assert fourth.done(plain)["how"] == [] and "already" in fourth.done(plain)["said"]
-
-
-def test_a_run_that_is_named_is_taken_or_refused(store: Store) -> None:
-    worse = run_of(store, 1)
-    run, advice = train_with_advice(recipe(hidden=(24,)), 4, store, reuse=worse[:6], **QUIET)
-    assert run.reuse == [{"run": worse, "how": "records"}] and advice.done(run)["runs"] == [worse]
-    changed(store, worse, described(namespace="birds"))
-    with pytest.raises(InvalidValue, match=f"got run '{worse}', which cannot .*got one on 'birds'"):
-        train_with_advice(recipe(hidden=(24,)), 5, store, reuse=worse, **QUIET)
-    with pytest.raises(UnknownName):
-        train_with_advice(recipe(), 5, store, reuse="nobody", **QUIET)
-
-
-def test_a_run_that_is_named_is_used_even_where_studies_saw_no_saving(store: Store) -> None:
-    known = rows(arm("warm start", 0.8, 0.7, 0.9, "worse"))
-    forced = advise(recipe(), store, evidence=known, runs=[run_of(store, 0)])
-    assert ways(forced) == ["records", "high-loss", "warm start"]
-
-
-def test_following_uses_the_runs_of_the_chain_and_the_length_of_the_evidence(store: Store, tmp_path: Path) -> None:
-    past = [store.get(run_of(store, seed)) for seed in (1, 0)]
-    kept(tmp_path / "known", "a.json", study({"x": arm("records", 1.5, 1.2, 2.0, options={"length": 0.5})}))
-    made = follow(recipe(), past, evidence=tmp_path / "known")
-    assert made == recipe("1ep").with_({"name": "Distill", "teacher": run_of(store, 0), "source": "records"})
-    # What lies in the store has no say, or a study's own result would change its runs.
-    before = follow(recipe(), past)
-    kept(store.path / "studies", "a.json", study({"x": arm("high-loss", 9.0, 8.0, 10.0)}))
-    assert follow(recipe(), past) == before
-    assert follow(recipe(), []) == recipe()
-    assert apply({"reuse": "advise"}, recipe(), past) == before
-
-
-def test_advice_as_plain_values(store: Store) -> None:
-    import json
-
-    values = advise(recipe(), store, evidence=rows(arm("records", 1.4, 1.1, None))).to_dict()
-    assert json.loads(json.dumps(values, allow_nan=False)) == values
-    assert values["choice"] == values["options"][0] and values["choice"]["saving"]["high"] is None
-    assert Recipe.from_dict(values["recipe"]) == Recipe.from_dict(values["choice"]["recipe"])
-
-
-def test_a_thousand_runs_take_less_than_a_second(planted: Store, tmp_path: Path) -> None:
-    """Half of them of this task, with their descriptions read; measured 0.3 s where a second is allowed."""
-    import json
-    import shutil
-
-    source = planted.path / "runs" / run_of(planted, 0)
-    folder = tmp_path / "many" / "runs"
-    text = json.loads((source / "run.json").read_text(encoding="utf8"))
-    for k in range(1000):
-        name = f"{k:016x}"
-        (folder / name).mkdir(parents=True)
-        task = "digits" if k % 2 else "birds"
-        (folder / name / "run.json").write_text(json.dumps({**text, "id": name, "identity": name, "task": task}))
-    shutil.copytree(source, folder / source.name)
-    store = Store(folder.parent)
-    assert store.rebuild() == 1001
-    advise(recipe(), planted, evidence=NO_STUDY)  # the task is loaded once in a process
-    begun = time.process_time()
-    advice = advise(recipe(), store, evidence=NO_STUDY, seed=77)
-    assert time.process_time() - begun < 1.0
-    assert advice.choice is not None and advice.looked == 1001
-    store.close()

@@ -92,6 +92,19 @@ def test_studies_of_a_store_are_read_once_each(tmp_path: Path) -> None:
     assert load_evidence(folders=[tmp_path / "nowhere"]) == []
 
 
+def test_a_study_that_was_run_again_counts_once_as_it_was_run_last(tmp_path: Path) -> None:
+    first = study({"rec": arm("records", 1.5, 1.2, 1.9)})
+    later = study({"rec": arm("records", 1.1, 1.0, 1.2)}, created="2026-01-02T00:00:00+00:00", version="0.1")
+    for order in ((first, later), (later, first)):
+        kept(tmp_path / "a", "study.json", order[0])
+        kept(tmp_path / "b", "packed.json", order[1])
+        (row,) = load_evidence(folders=[tmp_path / "a", tmp_path / "b"])
+        assert (row.speedup, row.source) == (1.1, "study.json" if order[0] is later else "packed.json")
+    # Another plan of that name is another study.
+    kept(tmp_path / "b", "more.json", {**later, "plan": {"positions": [{}, {}]}})
+    assert len(load_evidence(folders=[tmp_path / "a", tmp_path / "b"])) == 2
+
+
 def test_damaged_files_are_left_out_with_one_warning_that_names_them(tmp_path: Path) -> None:
     good = study({"rec": arm("records", 1.5, 1.2, 1.9)})
     kept(tmp_path, "good.json", good)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import re
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_runs import STEP, FakeRun, FakeStore, Trainer, curve, name_of, plan_of, planted, priced, taught
+from rich.console import Console
 
 from reinvest.core.errors import InvalidValue
 from reinvest.evaluation.compare import Listener
+from reinvest.report.sequence import print_sequence, render_sequence
+from reinvest.studies.policies import apply
 from reinvest.studies.sequence import SequenceResult, estimate_sequence, run_sequence
 from reinvest.studies.sequence_plan import SequencePlan, seed_of
 
@@ -143,6 +148,27 @@ def test_the_blocks_error_counts_by_the_share_of_the_seconds_that_it_prices(tmp_
     assert timing == {"records": {"log_ratio_variance": pytest.approx(0.8**2 * 0.01), "df": pytest.approx(7.0)}}
 
 
+def test_prices_of_one_block_err_together(tmp_path: Path) -> None:
+    from reinvest.studies.sequence_chain import chains_of
+    from reinvest.studies.sequence_checks import policies_of
+    from reinvest.studies.sequence_cost import price_name, timing_of
+    from reinvest.studies.sequence_points import charges_of
+
+    plan = plan_of(durations=["40st"], arms={"scratch": "scratch", "hard": "high-loss"})
+    store = FakeStore(tmp_path)
+    study(plan, store, Trainer(planted(2.0)))
+    chains = chains_of(plan, policies_of(plan))
+    for chain in chains:
+        chain.advance(store)
+    chain = next(c for c in chains if c.arm == "hard")
+    names = [price_name(chain.recipe(k), plan.recipe(k, "40st"), store.get, k) for k in (1, 2)]
+    assert names[0] != names[1]
+    prices = priced(plan, dict.fromkeys(names, 2.0), variance=0.01, teachers=store.get)
+    timing = timing_of(plan, chains, prices, charges_of(plan, chains, prices))
+    # Both are ratios to the same steps from scratch: 4/5 of the seconds carry one error, not two that even out.
+    assert timing == {"hard": {"log_ratio_variance": pytest.approx(0.8**2 * 0.01), "df": pytest.approx(7.0)}}
+
+
 def test_own_clocks_charge_the_seconds_of_the_runs(tmp_path: Path) -> None:
     plan, store = plan_of(), FakeStore(tmp_path)
     result = study(plan, store, Trainer(planted(2.0), noise=0.002, once=0.5)).result
@@ -217,6 +243,58 @@ def test_a_pool_is_charged_in_full_or_as_sunk_and_breaks_even_after_a_count(tmp_
         assert arm["break_even"]["low"] <= arm["break_even"]["sequences"] <= arm["break_even"]["high"]
     assert results["sunk"]["teachers"] == {"seconds": 50.0, "runs": [run.id], "cost": "sunk"}
     assert any("same 1 runs from outside" in flag for flag in results["sunk"]["flags"])
+
+
+def test_an_arm_that_uses_no_run_from_outside_is_not_charged_for_any(tmp_path: Path) -> None:
+    store = FakeStore(tmp_path)
+    arms = {"scratch": "scratch", "half": {"reuse": "scratch", "length": 0.5}, "records": "records"}
+    plan = plan_of(arms=arms, teachers={"pool": [outside(store, plan_of(), 50.0).id[:8]], "cost": "charged"})
+    result = study(plan, store, Trainer(planted(2.0), noise=0.003)).result
+    for point in result["points"]:
+        own = [r["seconds"] for r in result["runs"] if all(r[k] == point[k] for k in ("arm", "duration", "sequence"))]
+        extra = 50.0 if point["arm"] == "records" else 0.0
+        assert point["seconds"] == pytest.approx(sum(own) + extra)
+    assert {"full", "marginal", "break_even"} <= result["arms"]["records"].keys()
+    assert not {"full", "marginal", "break_even"} & result["arms"]["half"].keys()
+
+
+def test_what_advise_chose_is_told_of_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reinvest.studies import advise
+
+    def follow(recipe: Any, past: Any) -> Any:
+        """Records of the newest run, and nothing for the longest runs."""
+        return recipe if recipe.duration == "320st" else apply("records", recipe, past)
+
+    monkeypatch.setattr(advise, "follow", follow)
+    plan, store = plan_of(arms={"scratch": "scratch", "told": "advise", "warm": "warm start"}), FakeStore(tmp_path)
+    result = study(plan, store, Trainer(planted(2.0), noise=0.003)).result
+    for row in result["runs"]:
+        assert row["methods"] == store.get(row["run"]).config["methods"]
+        taught_here = row["arm"] == "told" and row["position"] > 1 and row["duration"] != "320st"
+        assert [m.get("source") for m in row["methods"]] == (
+            ["records"] if taught_here else [None] * (row["arm"] == "warm" and row["position"] > 1)
+        )
+    # 5 sequences x 2 followers at each of 4 durations.
+    assert result["arms"]["told"]["chosen"] == [
+        {"methods": "Distill (records)", "runs": 30},
+        {"methods": "nothing", "runs": 10},
+    ]
+    assert "chosen" not in result["arms"]["warm"] and "chosen" not in result["arms"]["scratch"]
+    shown = io.StringIO()
+    print_sequence(result, Console(file=shown, width=200, highlight=False))
+    assert "told: advise chose Distill (records) in 30 runs, nothing in 10 runs\n" in shown.getvalue()
+    page = render_sequence(result)
+    assert "Advise chose Distill (records) in 30 runs, nothing in 10 runs." in page
+    taught_run = next(r for r in result["runs"] if r["methods"] and r["arm"] == "told")
+    cells = re.findall(r'<td class="left">advise: Distill teacher ([0-9a-f]{16}), source records</td>', page)
+    assert len(cells) == 30 and taught_run["methods"][0]["teacher"] in cells
+    assert page.count('<td class="left">advise: nothing</td>') == 10
+    assert page.count('<td class="left">warm start</td>') == 40
+    # A result of an earlier version says nothing of it, and its page is drawn all the same.
+    for row in result["runs"]:
+        row.pop("methods")
+    result["arms"]["told"].pop("chosen")
+    assert "dvise chose" not in render_sequence(result).partition("<script>")[0]
 
 
 def test_three_durations_give_differences_and_no_verdict(tmp_path: Path) -> None:

@@ -106,6 +106,58 @@ def test_each_distinct_recipe_is_timed_once_per_shape(tmp_path: Path, monkeypatc
         assert recipes is again or not {shape_of(r) for r in recipes.values()} & {shape_of(r) for r in again.values()}
 
 
+def test_where_the_kept_share_depends_on_the_data_each_position_has_its_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Recipe]] = []
+
+    def block(recipes: dict[str, Recipe], baseline: str, **_: Any) -> Block:
+        """A price by the number of examples, so that a run charged at another position's is found out."""
+        asked.append(recipes)
+        each = {n: 0.001 if n == PLAIN else 1e-5 * r.task["train_examples"] for n, r in recipes.items()}
+        return Block(10, "cpu", 0.0, {n: ArmTiming({}, v, 0.0, 0.0, 5.0) for n, v in each.items()}, [])
+
+    monkeypatch.setattr(sequence_cost, "timing_block", block)
+    plan = plan_of(
+        positions=3,
+        grow={"train_examples": [128, 192, 256]},
+        arms={"scratch": "scratch", "records": "records", "hard": "high-loss"},
+        durations=["1ep", "2ep", "4ep"],
+        sequences=3,
+    )
+    result = run_sequence(
+        plan, FakeStore(tmp_path), workers=1, threads=1, train=Trainer(planted(2.0), noise=0.003)
+    ).result
+    (recipes,) = asked
+    hard = {n: r for n, r in recipes.items() if "Subset" in n}
+    assert len([n for n in recipes if "Distill" in n]) == 1
+    # The second run's scores are those of a whole run; the third's of a subset, which leaves out more of a short one.
+    assert sorted(r.task["train_examples"] for r in hard.values()) == [192, 256, 256, 256]
+    assert {r.duration for r in hard.values()} == {"2ep"}
+    for row in result["runs"]:
+        if row["arm"] == "hard" and row["position"] > 1:
+            amount = (128, 192, 256)[row["position"] - 1]
+            assert row["seconds_per_step"] == pytest.approx(1e-5 * amount)
+        elif row["arm"] == "scratch" or row["position"] == 1:
+            assert row["seconds_per_step"] == pytest.approx(0.001)
+
+
+def test_positions_share_a_price_where_the_kept_share_is_the_same() -> None:
+    def priced_at(policy: str, position: int, **task: Any) -> str:
+        plain = BASE.with_(task={"name": "digits", **task})
+        return price_name(apply(policy, plain, PAST), plain, CONFIG.__getitem__, position)
+
+    assert priced_at("records", 1, train_examples=64) == priced_at("records", 2, train_examples=96)
+    assert priced_at("high-loss", 1, train_examples=64) == priced_at("high-loss", 1, train_examples=64)
+    assert priced_at("high-loss", 1, train_examples=64) != priced_at("high-loss", 1, train_examples=96)
+    assert priced_at("high-loss", 1) != priced_at("high-loss", 2)
+    # A plain recipe that drops examples by itself has another block for each amount of data.
+    dropping = BASE.with_({"Subset": {"scores": [0.1] * 99, "share": 0.5}})
+    more = dropping.with_(task={"name": "digits", "train_examples": 90})
+    assert shape_of(dropping) != shape_of(more)
+    assert price_name(more, more, CONFIG.__getitem__, 1) == PLAIN
+
+
 def test_runs_are_priced_by_the_kinds_of_steps_that_their_clocks_counted() -> None:
     timing = ArmTiming({("('teacher',)", 0): 0.5, ("('plain',)", 0): 0.25}, 0.3, 0.0, 0.0, 5.0)
     prices = Prices({shape_of(BASE): Block(10, "cpu", 0.0, {PLAIN: timing}, [])})

@@ -99,8 +99,8 @@ class Teacher(Protocol):
     """What a student learns from: an earlier run through its records or its weights, or any model.
 
     run: its id ("" for a model that is no run). how: "records", "views", "clean pass" or "forward". seconds: what opening it
-    cost this run once. looks: whether each call costs a forward pass. centred: whether it knows logits only up to a
-    constant per row. stride: it knows every stride-th pixel in both directions (1: all). draws: (seed, epoch) behind the
+    cost this run once. looks: whether each call costs a forward pass. centred: whether it gives log-probabilities, so
+    that it knows logits only up to a constant per row. stride: it knows every stride-th pixel in both directions (1: all). draws: (seed, epoch) behind the
     views that it speaks of in the student's epochs, in turn; () if it speaks of no view in particular.
     """
 

@@ -72,6 +72,7 @@ def render_sequence(result: Mapping[str, Any]) -> str:
             others=[n for n in result["arms"] if n != result["baseline"]],
             cells={(c["arm"], c["duration"], c["position"]): k for k, c in enumerate(result["positions"])},
             shared=_shared(result),
+            chosen={name: chosen_text(arm) for name, arm in result["arms"].items()},
             drift_words=DRIFT,
             signs=SIGNS,
             symbols=SYMBOLS,
@@ -191,6 +192,12 @@ def interval_text(ends: Any) -> str:
     return f"at most {ratio(high)}" if low is None else f"{ratio(low)} to {ratio(high)}"
 
 
+def chosen_text(arm: Mapping[str, Any]) -> str:
+    """What an arm's runs re-use where that was advised, "" for other arms and results of earlier versions."""
+    counts = [f"{c['methods']} in {c['runs']:,} run{'' if c['runs'] == 1 else 's'}" for c in arm.get("chosen") or ()]
+    return f"advise chose {', '.join(counts)}" if counts else ""
+
+
 def print_sequence(result: Mapping[str, Any], console: Console) -> None:
     """Print the verdicts (or the differences, where there is none), each arm's sentence, and what to read it with."""
     from rich.padding import Padding
@@ -204,6 +211,9 @@ def print_sequence(result: Mapping[str, Any], console: Console) -> None:
         console.print(Text.assemble((name, "bold"), ": ", values["sentence"]))
         for line in (*values["reasons"][1:], *(f for f in values["flags"] if f not in shared)):
             console.print(Padding(Text(f"- {line}", style="dim"), (0, 0, 0, 2)))
+    for name, arm in result["arms"].items():
+        if text := chosen_text(arm):
+            console.print(Text.assemble((name, "bold"), ": ", text))
     for flag in shared:
         console.print(Text(f"all arms: {flag}", style="dim"))
     for flag in result["flags"]:

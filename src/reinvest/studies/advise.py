@@ -232,11 +232,16 @@ def _found(recipe: Recipe, seed: int, store: Any, runs: Sequence[Any], evidence:
     for run in reversed(runs):
         if run.seed == seed and run.status == "finished" and run.parents and run.task == recipe.task["name"]:
             try:
-                if _made_from(recipe, run, rates):
+                if _made_from(recipe, run, rates) and _up_to_date(run):
                     return str(run.id)
             except (ReinvestError, OSError):
                 continue  # a description that cannot be read, or a factory that is gone
     return ""
+
+
+def _up_to_date(run: Any) -> bool:
+    """Whether training its recipe now would be that run: the text of a recipe does not say what its code and data are."""
+    return run_identity(Recipe.from_dict(run.config), run.seed, tuple(run.parents)) == str(run.identity)
 
 
 def _made_from(recipe: Recipe, run: Any, rates: Iterable[float]) -> bool:

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ class EvidenceWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Evidence:
-    """One arm of one sequence study against scratch, everything charged.
+    """One arm of one sequence study against scratch, with all costs of the sequence charged.
+
+    Teachers from outside are not, where the study says `cost: sunk`: its speed-up is that of somebody who has them.
 
     setting: "no new data", "new data" or "new classes". task, model: names. same_model: whether all runs of a sequence
     have one model. policy, options: what all followers did, after any fallback ("a / b" where they differ). length: runs
@@ -146,7 +149,9 @@ def folders_of(store: Any = None) -> list[Path]:
 
 
 def read_studies(folders: Iterable[str | os.PathLike[str]]) -> list[tuple[str, dict[str, Any]]]:
-    """(file name, result) of every sequence study in the folders, each study once; absent folders are empty ones.
+    """(file name, result) of every sequence study in the folders; absent folders are empty ones.
+
+    A study (a title and a plan) counts once, as it was run last: a copy in the package is the same one.
 
     Files of other kinds of study are passed over; damaged ones and those of a later version are left out, with one
     EvidenceWarning that names them all.
@@ -165,9 +170,9 @@ def read_studies(folders: Iterable[str | os.PathLike[str]]) -> list[tuple[str, d
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 damaged.append(f"{file.name}: {type(error).__name__} {error}")
                 continue
-            # A study that was copied into the package is the same one.
-            key = json.dumps([result.get(name) for name in ("title", "created", "plan")], sort_keys=True)
-            found.setdefault(key, (file.name, result))
+            key = json.dumps([result.get(name) for name in ("title", "plan")], sort_keys=True)
+            if key not in found or _created(result) > _created(found[key][1]):
+                found[key] = (file.name, result)
     if damaged:
         warnings.warn(
             f"a stored study is a JSON file that reinvest sequence wrote, got {len(damaged)} that cannot be read and "
@@ -176,6 +181,14 @@ def read_studies(folders: Iterable[str | os.PathLike[str]]) -> list[tuple[str, d
             stacklevel=2,
         )
     return list(found.values())
+
+
+def _created(result: Mapping[str, Any]) -> float:
+    """When a study was run, in seconds; long ago where that cannot be read."""
+    try:
+        return datetime.fromisoformat(result["created"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return -math.inf
 
 
 def _another_kind(file: Path) -> bool:

@@ -23,7 +23,7 @@ from .sequence_checks import check_plan, open_pool, policies_of
 from .sequence_cost import Prices, time_sequences, timing_of
 from .sequence_judge import Metric, at_durations, drift_of, flags_of, positions_of, targets_of, verdicts_of
 from .sequence_plan import MIN_SEQUENCES, SequencePlan, load_plan
-from .sequence_points import charges_of, mean, points_of, rows_of
+from .sequence_points import ADVISE, charges_of, chosen_of, mean, points_of, rows_of, uses_pool
 
 __all__ = ["SequencePlan", "SequenceResult", "estimate_sequence", "load_plan", "run_sequence"]
 
@@ -169,7 +169,9 @@ def _judged(
         entry = result["arms"][name]
         entry |= plain.arm_entry(judged.get(name))
         entry["drift"] = None if name == plan.baseline else drift_of(plan, rows, name, metric)
-        if pool and name != plan.baseline:
+        if entry["policy"] == ADVISE:
+            entry["chosen"] = chosen_of(plan, chains, name)
+        if any(uses_pool(chain) for chain in chains if chain.arm == name):
             both = {"marginal": other if full else judged, "full": judged if full else other}
             entry |= {k: plain.arm_entry(v.get(name)) for k, v in both.items()}
             entry["break_even"] = _break_even(plan, sunk, name, both["marginal"].get(name), teachers)

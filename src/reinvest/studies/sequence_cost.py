@@ -1,8 +1,9 @@
 """What a sequence costs: every step at its price, and on top what re-use costs once.
 
 Steps are priced by paired timing blocks: one for each shape of run (task, model, batch size, precision) that occurs,
-over all recipes that the arms run at that shape, so that the ratio of an arm to scratch is formed side by side. What
-methods cost once (a clean pass, reading weights and records) is charged as it was measured in each run. The first run
+over all recipes that the arms run at that shape, so that the ratio of an arm to scratch is formed side by side. Where
+a method drops examples, what a step costs depends on how many of them earlier runs saw, so that every position of such
+an arm is timed by itself. What methods cost once (a clean pass, reading weights and records) is charged as it was measured in each run. The first run
 of a sequence is charged to every arm.
 """
 
@@ -14,6 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..core import names
+from ..core.duration import Duration
+from ..core.errors import ReinvestError
 from ..core.recipe import Recipe
 from ..evaluation.timing import ArmTiming, Block, Stratum, run_seconds, timing_block
 from .sequence_chain import Chain
@@ -51,16 +55,16 @@ class Prices:
     """shape -> how the page calls it."""
     teachers: Callable[[str], Any] = lambda run: None
 
-    def timing(self, recipe: Recipe, plain: Recipe) -> ArmTiming | None:
+    def timing(self, recipe: Recipe, plain: Recipe, position: int = 0) -> ArmTiming | None:
         """The price of a recipe's step, or None on the runs' own clock."""
         block = self.blocks.get(shape_of(plain))
-        return None if block is None else block.arms[price_name(recipe, plain, self.teachers)]
+        return None if block is None else block.arms[price_name(recipe, plain, self.teachers, position)]
 
-    def charge(self, run: Any, recipe: Recipe, plain: Recipe) -> Charge:
-        """What a run cost; plain: the recipe of its position without re-use."""
+    def charge(self, run: Any, recipe: Recipe, plain: Recipe, position: int = 0) -> Charge:
+        """What a run cost; plain: the recipe of its position (from 0) without re-use."""
         once = float(run.cost.get("one_off_seconds") or 0.0)
         steps = int(run.steps or 0)
-        timing = self.timing(recipe, plain)
+        timing = self.timing(recipe, plain, position)
         if timing is None:
             whole = float(run.seconds) if run.seconds is not None else math.nan
             return Charge(steps, (whole - once) / steps if steps else math.nan, once, whole)
@@ -80,28 +84,59 @@ def _counts(run: Any) -> dict[Stratum, int]:
 
 
 def shape_of(recipe: Recipe) -> str:
-    """What decides the price of a plain step: all of a recipe but its length, rate, schedule and amount of data."""
+    """What decides the price of a plain step: all of a recipe but its length, rate, schedule and amount of data.
+
+    The amount of data counts where a method drops examples: what it keeps of a batch may depend on it.
+    """
     values = recipe.to_dict()
     values.pop("duration"), values.pop("schedule")
-    values["task"] = {k: v for k, v in values["task"].items() if k not in AMOUNTS}
+    if not uneven(recipe.methods):
+        values["task"] = {k: v for k, v in values["task"].items() if k not in AMOUNTS}
     values["optimizer"].pop("lr", None)
     return json.dumps(values, sort_keys=True)
 
 
-def price_name(recipe: Recipe, plain: Recipe, teachers: Callable[[str], Any]) -> str:
-    """Name of a recipe in the block of its shape: what its methods add, with runs by number and model only."""
+def uneven(methods: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any of a recipe's methods drops examples, so that the work of a step depends on which it was given."""
+    return any(getattr(names.resolve("method", m["name"]), "uneven", False) for m in methods)
+
+
+def price_name(recipe: Recipe, plain: Recipe, teachers: Callable[[str], Any], position: int = 0) -> str:
+    """Name of a recipe in the block of its shape: what its methods add, with runs by number and model only.
+
+    position: from 0. Where a method drops examples the name says it too, with the amount of data and the durations of
+    runs that need not have seen all of theirs: examples without a score are kept.
+    """
     if shape_of(recipe) == shape_of(plain):
         return PLAIN
     values = json.loads(shape_of(recipe))
+    partial = []
     for method in values["methods"]:
         for name in REFERENCES:
             if name in method and method[name] is not None:
                 listed = method[name] if isinstance(method[name], list) else [method[name]]
+                partial += [found for r in listed if (found := _partial(teachers(r)))]
                 looks = method.get("source") == "forward"
                 count = len(listed) if method.get("pool") == "average" else 1
                 models = sorted({_model_of(teachers(r)) for r in listed}) if looks else []
                 method[name] = [count, *models]
-    return json.dumps(values["methods"], sort_keys=True)
+    if not uneven(recipe.methods):
+        return json.dumps(values["methods"], sort_keys=True)
+    amounts = {k: v for k, v in values["task"].items() if k in AMOUNTS}
+    own = {"methods": values["methods"], "position": position + 1, "task": amounts, "partial": sorted(set(partial))}
+    return json.dumps(own, sort_keys=True)
+
+
+def _partial(run: Any) -> str:
+    """The duration of a run that need not have seen every example, "" of one that did."""
+    config = getattr(run, "config", None) or {}
+    text = str(config.get("duration", ""))
+    try:
+        duration = Duration.parse(text)
+        whole = duration.unit == "ep" and duration.amount >= 1 and not uneven(config.get("methods") or ())
+    except (ReinvestError, KeyError, TypeError):
+        whole = False  # an own loop's, or a method that is gone
+    return "" if whole else text
 
 
 def _model_of(run: Any) -> str:
@@ -120,21 +155,22 @@ def time_sequences(
 ) -> Prices:
     """The timing blocks of a study whose runs are there; call inside `store.lending()`.
 
-    Each distinct recipe (but for which runs it names) is timed once, at the middle duration, beside scratch.
+    Each distinct recipe (but for which runs it names, see `price_name`) is timed once, at the middle duration, beside
+    scratch.
     """
     middle = plan.durations[len(plan.durations) // 2]
     groups: dict[str, dict[str, Recipe]] = {}
-    names: dict[str, str] = {}
+    words: dict[str, str] = {}
     # From the middle duration first, so that a price is that of a run of typical length.
     for chain in sorted(chains, key=lambda c: c.duration != middle):
         for position in range(len(chain.runs)):
             plain = plan.recipe(position, middle)
             shape = shape_of(plain)
-            names.setdefault(shape, shape_text(plan, position))
+            words.setdefault(shape, shape_text(plan, position))
             group = groups.setdefault(shape, {PLAIN: plain})
             recipe = chain.recipe(position)
             group.setdefault(
-                price_name(recipe, plain, find), replace(recipe, duration=_at(plan, recipe, chain, middle))
+                price_name(recipe, plain, find, position), replace(recipe, duration=_at(plan, recipe, chain, middle))
             )
     blocks = {}
     total, done = rounds * len(groups), 0
@@ -146,12 +182,11 @@ def time_sequences(
 
         blocks[shape] = timing_block(recipes, PLAIN, rounds=rounds, device=device, on_round=tell)
         done += rounds
-    return Prices(blocks, names, find)
+    return Prices(blocks, words, find)
 
 
 def _at(plan: SequencePlan, recipe: Recipe, chain: Chain, middle: str) -> str:
     """The middle duration for a follower: as much of it as the follower has of its own."""
-    from ..core.duration import Duration
     from .policies import scaled
 
     own, whole = Duration.parse(recipe.duration).amount, Duration.parse(chain.duration).amount
@@ -161,10 +196,11 @@ def _at(plan: SequencePlan, recipe: Recipe, chain: Chain, middle: str) -> str:
 def shape_text(plan: SequencePlan, position: int) -> str:
     """A shape in words: what of it differs between positions, or the model's name."""
     change = plan.positions[position]
+    amounts = () if uneven(plan.recipe(position, plan.durations[0]).methods) else AMOUNTS
     parts = []
     for name, value in change.items():
         if isinstance(value, Mapping):
-            shown = {k: v for k, v in value.items() if k not in AMOUNTS and not (name == "optimizer" and k == "lr")}
+            shown = {k: v for k, v in value.items() if k not in amounts and not (name == "optimizer" and k == "lr")}
             parts += [f"{k} {v}" for k, v in shown.items()]
         elif name not in ("methods", "schedule"):
             parts.append(f"{name.replace('_', ' ')} {value}")
@@ -180,7 +216,8 @@ def timing_of(
     """{arm: {"log_ratio_variance", "df"}} of the cumulated seconds against scratch, from the blocks' own errors.
 
     The first run's price is scratch's own, so the error of a ratio counts by the share of the arm's seconds that it
-    prices; shares are means over chains, and blocks of different shapes are independent.
+    prices; shares are means over chains. Ratios of one block are to the same steps from scratch, so their errors are
+    taken to go together, with the fewest degrees of freedom among them; blocks of different shapes are independent.
     """
     found: dict[str, dict[str, float]] = {}
     if not prices.blocks:
@@ -193,13 +230,15 @@ def timing_of(
             whole = sum(c.seconds for c in listed)
             for k, charge in enumerate(listed):
                 plain = plan.recipe(k, chain.duration)
-                key = shape_of(plain), price_name(chain.recipe(k), plain, prices.teachers)
+                key = shape_of(plain), price_name(chain.recipe(k), plain, prices.teachers, k)
                 parts.setdefault(key, []).append((charge.seconds - charge.one_off) / whole)
-        terms = []
+        errors: dict[str, list[tuple[float, float]]] = {}
         for (shape, name), shares in parts.items():
             timing = prices.blocks[shape].arms[name]
             if name != PLAIN:
-                terms.append(((sum(shares) / len(own)) ** 2 * timing.log_ratio_variance, timing.df))
+                error = sum(shares) / len(own) * math.sqrt(timing.log_ratio_variance)
+                errors.setdefault(shape, []).append((error, timing.df))
+        terms = [(sum(e for e, _ in block) ** 2, min(df for _, df in block)) for block in errors.values()]
         total = sum(v for v, _ in terms)
         spread = sum(v * v / df for v, df in terms if df > 0)
         if arm != plan.baseline:

@@ -284,6 +284,11 @@ def _starts(keep: Any, amounts: Sequence[Any]) -> list[int]:
 
 
 def _durations(value: Any) -> tuple[str, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        one = value if isinstance(value, str) else "2ep"
+        raise InvalidValue(
+            f"durations of a sequence are a list, got {value!r}; write [{one}], or 4 or more of them for a verdict about time"
+        )
     parsed_all = parse_durations(value)
     texts = tuple(str(d) for d in parsed_all)
     units = {d.unit for d in parsed_all}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .sequence_chain import Chain
 from .sequence_cost import Charge, Prices
 from .sequence_plan import SequencePlan
+
+ADVISE = "advise"
+"""The policy whose runs may each do something else."""
 
 Charges = dict[tuple[str, str, int], list[Charge]]
 """(arm, duration, sequence) -> what each of its runs cost."""
@@ -18,14 +22,17 @@ def charges_of(plan: SequencePlan, chains: Sequence[Chain], prices: Prices) -> C
     """What every run cost."""
     return {
         (c.arm, c.duration, c.number): [
-            prices.charge(run, c.recipe(k), plan.recipe(k, c.duration)) for k, run in enumerate(c.runs)
+            prices.charge(run, c.recipe(k), plan.recipe(k, c.duration), k) for k, run in enumerate(c.runs)
         ]
         for c in chains
     }
 
 
 def rows_of(plan: SequencePlan, chains: Sequence[Chain], charges: Charges, metric: str) -> list[dict[str, Any]]:
-    """One row per run: where it stands, what it cost, cumulated cost, and its test quality (NaN if it diverged)."""
+    """One row per run: where it stands, what it cost, cumulated cost, and its test quality (NaN if it diverged).
+
+    methods: those of the recipe that was run, with earlier runs by id; with `advise` nothing else tells what it chose.
+    """
     rows = []
     for chain in chains:
         total, steps = 0.0, 0
@@ -42,6 +49,7 @@ def rows_of(plan: SequencePlan, chains: Sequence[Chain], charges: Charges, metri
                     "run": run.id,
                     "status": run.status,
                     "policy": chain.policies[k]["reuse"],
+                    "methods": chain.recipe(k).to_dict()["methods"],
                     "steps": charge.steps,
                     "seconds_per_step": charge.seconds_per_step,
                     "ratio": charge.ratio,
@@ -57,17 +65,39 @@ def rows_of(plan: SequencePlan, chains: Sequence[Chain], charges: Charges, metri
     return rows
 
 
+def chosen_of(plan: SequencePlan, chains: Sequence[Chain], arm: str) -> list[dict[str, Any]]:
+    """What an arm's runs under `advise` re-use, the most frequent first: [{"methods": text, "runs": how many}]."""
+    counts: Counter[str] = Counter()
+    for chain in (c for c in chains if c.arm == arm):
+        for k in range(len(chain.runs)):
+            if chain.policies[k]["reuse"] == ADVISE:
+                own = len(plan.recipe(k, chain.duration).methods)
+                counts[" + ".join(_called(m) for m in chain.recipe(k).methods[own:]) or "nothing"] += 1
+    return [{"methods": text, "runs": count} for text, count in counts.most_common()]
+
+
+def _called(method: Mapping[str, Any]) -> str:
+    return str(method["name"]) + (f" ({method['source']})" if "source" in method else "")
+
+
+def uses_pool(chain: Chain) -> bool:
+    """Whether any run of a chain is built on one from outside."""
+    outside = {run.id for run in chain.pool}
+    return any(not outside.isdisjoint(run.parents) for run in chain.runs)
+
+
 def points_of(
     plan: SequencePlan, chains: Sequence[Chain], rows: Sequence[Mapping[str, Any]], teachers: float = 0.0
 ) -> list[dict[str, Any]]:
-    """One point per sequence: all its seconds (plus those of `teachers`), mean quality over its positions.
+    """One point per sequence: all its seconds (plus those of `teachers` if it uses any), mean quality over its positions.
 
+    teachers: seconds of all runs from outside.
     A sequence is one seed of a cell: durations have their own seeds, so its name says which duration it is.
     """
     points = []
     for chain in chains:
         own = [r for r in rows if (r["arm"], r["duration"], r["sequence"]) == (chain.arm, chain.duration, chain.number)]
-        extra = 0.0 if chain.arm == plan.baseline else teachers
+        extra = teachers if uses_pool(chain) else 0.0
         status = "finished" if chain.complete else own[-1]["status"] if chain.lost else "unfinished"
         points.append(
             {

@@ -5,9 +5,10 @@ positions have one model), "metric": {"name", "higher_is_better"}, "baseline", "
 "sequences" (those that were run), "durations", "plan" (plain values that build it again),
 "arms": {name: {"policy", "options", "about", "policies" (by position), "verdict" (a word), "judged" (every figure of
 the verdict, or None), "speedup", "interval" [low, high], "relative_time" (1 / speedup: total time at equal quality),
-"relative_time_interval", "drift": {"verdict", "slope", "low", "high", "by_duration"}, "marginal", "full" (the same
-with teachers from outside charged), "break_even"}},
-"points" (one per sequence), "runs" (one per run: cost and quality), "positions" (cells by arm, duration, position),
+"relative_time_interval", "drift": {"verdict", "slope", "low", "high", "by_duration"}; where its runs use some from
+outside "marginal", "full" (the same with these teachers charged), "break_even"; where the policy is `advise` "chosen"
+[{"methods" (added, in words), "runs" (how many)}]}},
+"points" (one per sequence), "runs" (one per run: methods with earlier runs by id, cost and quality), "positions" (cells by arm, duration, position),
 "at_durations" (paired differences), "target", "timing" (blocks by shape), "teachers", "facts", "flags", "cost",
 "reproduce"}. None where nothing is known, and for open ends of intervals.
 """

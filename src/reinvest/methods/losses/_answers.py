@@ -13,7 +13,7 @@ from ...core.errors import InvalidValue
 
 
 class Answer(NamedTuple):
-    """logits [B, C, ...] shaped as the student's; known [B] or [B, ...], None for all; centred: up to a constant."""
+    """logits [B, C, ...] shaped as the student's; known [B] or [B, ...], None for all; centred: log-probabilities."""
 
     logits: Tensor
     known: Tensor | None
@@ -67,7 +67,8 @@ def average(answers: Sequence[Answer]) -> Answer:
     for mask in (a.known for a in answers if a.known is not None):
         mask = mask.to(logits[0].device)
         known = mask if known is None else _both(known, mask)
-    return Answer(torch.stack(logits).mean(0), known, centred)
+    mean = torch.stack(logits).mean(0)
+    return Answer(mean.log_softmax(1) if centred else mean, known, centred)
 
 
 def _both(a: Tensor, b: Tensor) -> Tensor:

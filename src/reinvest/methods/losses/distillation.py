@@ -38,8 +38,8 @@ def distillation_losses(
 
     "kl": T^2 x KL(softmax(teacher / T) || softmax(output / T)), so that gradients keep their size for any temperature
     T > 0 (Hinton, Vinyals, Dean 2015, arXiv 1503.02531). "mse": the squared difference of the logits, mean over
-    classes; with `centred` the mean over the classes is taken out of both first, for a teacher that knows its logits
-    only up to a constant. The gradient reaches the student only.
+    classes. centred: the teacher gives log-probabilities, so it knows its logits up to a constant, and "mse" takes the mean
+    over the classes out of both first. The gradient reaches the student only.
     """
     temperature = number(temperature, TEMPERATURE, "1.0 is usual", 0, math.inf, above=True, below=True)
     teacher = teacher.detach().to(output.dtype)
@@ -55,6 +55,9 @@ def distillation_losses(
         return difference.square().mean(1)
     if loss != "kl":
         raise unknown("distillation loss", loss, LOSSES)
+    if temperature == 1.0:  # the default, with as few small operations as it can be
+        target = teacher if centred else F.log_softmax(teacher, 1)
+        return F.kl_div(F.log_softmax(output, 1), target, reduction="none", log_target=True).sum(1)
     target = F.log_softmax(teacher / temperature, 1)
     student = F.log_softmax(output / temperature, 1)
     return F.kl_div(student, target, reduction="none", log_target=True).sum(1) * temperature**2
