@@ -262,7 +262,14 @@ CASES = {
     ),
     "Curriculum": Case(
         CurriculumByHand,
-        ({"start": 0.0}, {"start": 1.5}, {"until": -0.1}, {"until": 2}, {"balance": "yes"}, {"run": True, "scores": None}),
+        (
+            {"start": 0.0},
+            {"start": 1.5},
+            {"until": -0.1},
+            {"until": 2},
+            {"balance": "yes"},
+            {"run": True, "scores": None},
+        ),
         needed={"scores": [1.0]},
     ),
     "Weighting": Case(

@@ -10,7 +10,37 @@ import pytest
 import reinvest as ri
 from reinvest.core.names import catalogue
 
-PUBLIC = ["Batch", "Card", "Context", "Duration", "Indexed", "Method", "Methods", "Mix", "NoEffectWarning", "Recipe", "ReinvestError", "Run", "Store", "Study", "Task", "Verdict", "__version__", "advise", "clean_pass", "comparable", "compare", "cross_entropy", "evaluate", "example_integers", "example_uniform", "facts", "stream", "train", "verdict"]
+PUBLIC = [
+    "Batch",
+    "Card",
+    "Context",
+    "Duration",
+    "Indexed",
+    "Method",
+    "Methods",
+    "Mix",
+    "NoEffectWarning",
+    "Recipe",
+    "ReinvestError",
+    "Run",
+    "Store",
+    "Study",
+    "Task",
+    "Verdict",
+    "__version__",
+    "advise",
+    "clean_pass",
+    "comparable",
+    "compare",
+    "cross_entropy",
+    "evaluate",
+    "example_integers",
+    "example_uniform",
+    "facts",
+    "stream",
+    "train",
+    "verdict",
+]
 
 
 def test_the_public_list_is_pinned() -> None:

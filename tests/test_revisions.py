@@ -19,9 +19,9 @@ from reinvest.core.names import catalogue, resolve
 
 PINNED: dict[str, tuple[int, str]] = {
     "BlurPool": (1, "7240027048ec53f9"),
-    "Curriculum": (1, "6886eda3762a7a1f"),
+    "Curriculum": (1, "debb0cc1bca62fde"),
     "Cutout": (1, "026c7e0acc7f7213"),
-    "Distill": (1, "fc6aec150f70395d"),
+    "Distill": (1, "e52b1c76d7ab2ede"),
     "EMA": (1, "821269966089b641"),
     "GradientClipping": (1, "8027183143b8b37c"),
     "LAWA": (1, "25ea520ba7e8d751"),
@@ -30,10 +30,22 @@ PINNED: dict[str, tuple[int, str]] = {
     "ProgressiveResizing": (1, "8d591e636129c4f7"),
     "SAM": (1, "e58efdd7c00b73a9"),
     "SelectiveBackprop": (1, "9a212d7effa268c8"),
-    "Subset": (1, "ae41ae1d0cad363c"),
-    "WarmStart": (1, "6c121c94cc5e8fe3"),
-    "Weighting": (1, "d54e19f3901615ed"),
+    "Subset": (1, "cca98ea07740442a"),
+    "WarmStart": (1, "bc43b3cee268a9ec"),
+    "Weighting": (1, "d30ee51d0a25a800"),
 }
+
+
+SCORED = ("reinvest.methods._scores", "reinvest.reuse.selection")
+ALSO: dict[str, tuple[str, ...]] = {
+    "Distill": tuple(
+        f"reinvest.{n}" for n in ("reuse.teachers", "reuse.clean", "reuse.models", "reuse.replay", "store.codec")
+    ),
+    "Curriculum": SCORED,
+    "Subset": SCORED,
+    "Weighting": SCORED,
+}
+"""Modules elsewhere that decide what a method computes; it finds them by name."""
 
 
 def _tree(module: Any) -> ast.Module:
@@ -52,7 +64,7 @@ def _tree(module: Any) -> ast.Module:
 
 
 def code_of(made: Any) -> str:
-    """16 hex digits over the code of the method's module and of the private modules beside it that it uses."""
+    """16 hex digits over the code of the method's module, of the private modules beside it that it uses, and of `ALSO`."""
     module = sys.modules[made.__module__]
     tree = _tree(module)
     beside = sorted(
@@ -61,7 +73,8 @@ def code_of(made: Any) -> str:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and (node.module or "").startswith("_")
     )
     package = made.__module__.rpartition(".")[0]
-    trees = [tree, *(_tree(importlib.import_module(f"{package}.{name}")) for name in beside)]
+    names = [*(f"{package}.{name}" for name in beside), *ALSO.get(made.__name__, ())]
+    trees = [tree, *(_tree(importlib.import_module(name)) for name in names)]
     return hashlib.sha256("\n".join(map(ast.unparse, trees)).encode()).hexdigest()[:16]
 
 

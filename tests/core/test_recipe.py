@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import reinvest as ri
 from reinvest.core.errors import InvalidValue, ReinvestError, UnknownName
+from reinvest.core.method import plain_argument
 from reinvest.core.recipe import Recipe, identity, optimizer_class, source_hash
 
 MODEL = """
@@ -166,6 +167,36 @@ def test_unknown_arguments_are_refused_when_the_recipe_is_written(change: dict[s
 def test_bad_values_of_methods_are_refused_when_the_recipe_is_written() -> None:
     with pytest.raises(InvalidValue):
         Recipe(task="digits", model="mlp", methods=[{"name": "LabelSmoothing", "alpha": 7}])
+
+
+@pytest.mark.parametrize("spec", ["Distill", {"name": "Distill", "weight": 0.5}, {"Distill": None}])
+def test_arguments_that_are_missing_are_named_when_the_recipe_is_written(spec: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"Distill needs the argument teacher, got .*; write \{'name': 'Distill', "):
+        PLAIN.with_(spec)
+
+
+@pytest.mark.parametrize("teacher", [["feed", torch.nn.Linear(2, 2)], [["feed"], {"a": torch.nn.Linear(2, 2)}]])
+def test_objects_inside_lists_and_mappings_are_refused(teacher: list[Any]) -> None:
+    class Spec:
+        card = ri.Distill.card
+
+        def spec(self) -> dict[str, Any]:
+            return {"name": "Distill", "teacher": plain_argument(teacher)}
+
+    with pytest.raises(InvalidValue, match=r"an object for teacher of Distill \(Linear\)"):
+        PLAIN.with_(Spec())
+
+
+def test_references_to_runs_become_full_ids_wherever_they_stand() -> None:
+    recipe = PLAIN.with_(ri.Distill(["fe", "ed"]), ri.WarmStart("fe", keep=0.5), ri.Curriculum(["ed"]))
+    full = {"fe": "feedfeedfeedfeed", "ed": "edededededededed"}
+    found = recipe.resolved(full.__getitem__)
+    assert found.parents == tuple(full.values()) and recipe.parents == ("fe", "ed")
+    assert found == PLAIN.with_(
+        ri.Distill(list(full.values())), ri.WarmStart(full["fe"], keep=0.5), ri.Curriculum([full["ed"]])
+    )
+    assert found.resolved(lambda run: run) == found
+    assert PLAIN.resolved(full.__getitem__) is PLAIN, "no run, nothing asked"
 
 
 @pytest.mark.parametrize("name", ["sgd", "SGD", "adamw", "AdamW", "rmsprop", "Adagrad", "radam"])

@@ -129,7 +129,7 @@ def test_runs_on_other_hardware_are_not_compared(outcome: Any) -> None:
 class Measured:
     """A run of known quality and seconds."""
 
-    status, facts = "finished", {}
+    status, facts, cost = "finished", {}, {}
 
     def __init__(self, job: Any, seconds: float) -> None:
         self.id, self.steps, self.seconds = job.identity, int(job.duration[:-2]), seconds

@@ -41,6 +41,16 @@ def trained(duration: str, seed: int, store: Any) -> Any:
     return ri.train(replace(BASE, duration=duration), seed, store, device="cpu", records=False, progress=False)
 
 
+def test_a_run_that_an_arm_names_by_a_prefix_is_found_again(tmp_path: Path) -> None:
+    store = ri.Store(tmp_path / "runs")
+    past = trained("2st", 1, store)
+    study = ri.Study(baseline=BASE, arms={"warm": BASE.with_(ri.WarmStart(past.id[:8]))}, durations=DURATIONS, seeds=3)
+    assert found(plan(study)[0], store) is None
+    for job in plan(study.resolved(lambda run: store.get(run).id))[:2]:
+        assert found(job, store) is None
+        assert run_one(job, store, Machine(1, 1, "cpu")).identity == job.identity
+
+
 def elsewhere(duration: str, seed: int, store: Any) -> Any:
     """A callable arm whose run lies in another store."""
     return own_arm(duration, seed, ri.Store(store.path.parent / "other"))

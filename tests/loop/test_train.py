@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ import pytest
 import torch
 
 import reinvest as ri
-from reinvest.core.errors import ReinvestError, RunBusy
+from reinvest.core.errors import Conflict, ReinvestError, RunBusy, UnknownName
 from reinvest.core.recipe import Recipe
 from reinvest.loop.evaluate import evaluate
 from reinvest.loop.session import Session, run_identity
-from reinvest.loop.train import calibrate, train
+from reinvest.loop.train import NotKeptWarning, calibrate, train
 from reinvest.store import Run, Store
 from toy_loops import same_bits
 
@@ -161,6 +162,57 @@ def test_records_are_kept_unless_declined(recipe: Recipe, store: Store, tmp_path
     with pytest.raises(ReinvestError):
         without.records()
     assert same_bits(kept.weights(), without.weights())
+
+
+def test_a_prefix_names_the_same_run_as_the_whole_id(recipe: Recipe, store: Store) -> None:
+    past = train(recipe, store=store)
+    child = train(recipe.with_(ri.WarmStart(past.id)), 1, store)
+    assert train(recipe.with_(ri.WarmStart(past.id[:8])), 1, store).id == child.id
+    taught = train(recipe.with_(ri.Distill([past.id[:8]], source="records")), 2, store, parents=[past.id[:6]])
+    assert taught.parents == [past.id] and taught.reuse == [{"run": past.id, "how": "records"}]
+    assert taught.config["methods"][0]["teacher"] == [past.id]
+    assert train(recipe.with_(ri.Distill([past], source="records")), 2, store).id == taught.id
+    assert len(store.runs()) == 3
+
+
+def test_a_run_that_is_not_there_is_refused_by_the_store(recipe: Recipe, store: Store) -> None:
+    train(recipe, store=store)
+    for wrong in ("nobody", "beefbeef"):
+        with pytest.raises(UnknownName, match=f"no run '{wrong}' among the 1 of"):
+            train(recipe.with_(ri.WarmStart(wrong)), 1, store)
+    assert len(store.runs()) == 1
+
+
+def test_a_run_is_found_although_its_parent_is_gone(recipe: Recipe, store: Store) -> None:
+    past = train(recipe, store=store)
+    child = train(recipe.with_(ri.WarmStart(past)), 1, store)
+    shutil.rmtree(past.path)
+    store.rebuild()
+    assert train(recipe.with_(ri.WarmStart(past)), 1, store).id == child.id
+
+
+def test_records_that_the_stored_run_lacks_are_missed_aloud(recipe: Recipe, store: Store) -> None:
+    bare = train(recipe, store=store, records=False)
+    assert train(recipe, store=store).id == bare.id, "nobody asked for records"
+    for asked in (True, {"views": 2}):
+        with pytest.warns(NotKeptWarning, match=rf"run '{bare.id}', which has no records, .*--where id={bare.id}"):
+            assert train(recipe, store=store, records=asked).id == bare.id
+    means = train(recipe, 1, store)
+    assert train(recipe, 1, store, records=True).id == train(recipe, 1, store, records=False).id == means.id
+    with pytest.warns(NotKeptWarning, match="no rows of single epochs"):
+        assert train(recipe, 1, store, records={"views": 2}).id == means.id
+    rows = train(recipe, 2, store, records={"views": 2})
+    with pytest.warns(NotKeptWarning, match="rows of its last 2 epochs only"):
+        assert train(recipe, 2, store, records={"views": 3}).id == rows.id
+    whole = train(recipe, 3, store, records={"views": 9})
+    for asked in (True, False, None, {"views": 1}, {"views": 9}):
+        assert train(recipe, 3, store, records=asked).id == whole.id
+
+
+def test_a_chain_that_is_refused_leaves_no_run_behind(recipe: Recipe, store: Store) -> None:
+    with pytest.raises(Conflict, match="LAWA"):
+        train(recipe.with_(ri.EMA(), ri.LAWA()), store=store)
+    assert not store.runs()
 
 
 def test_methods_take_part(recipe: Recipe, store: Store) -> None:

@@ -7,72 +7,17 @@ import copy
 import pytest
 import torch
 from torch import nn
+from warm_nets import Loader, data, mlp, started, state_of
 
 from reinvest._testing.compare import differences
 from reinvest._testing.loops import ChainLoop, EpochLoader, Setup
 from reinvest.core.batch import unpack
 from reinvest.core.chain import Methods
-from reinvest.core.criterion import cross_entropy
-from reinvest.core.errors import InvalidValue, LoopError
-from reinvest.core.view import TaskView
-from reinvest.methods.surgery._rescale import (
-    dash_scales,
-    descent_directions,
-    fire_weight,
-    nearest_isometry,
-    refresh_statistics,
-)
+from reinvest.core.errors import Conflict, InvalidValue, LoopError
+from reinvest.methods.surgery._rescale import refresh_statistics
 from reinvest.methods.surgery._states import is_norm, layer_weights
 from reinvest.methods.surgery.warm_start import WarmStart, partial_state, shrink_perturb
 from reinvest.methods.weights.ema import EMA
-
-
-class Loader:
-    """One epoch of batches that offers its clean data and class names."""
-
-    indexed = True
-
-    def __init__(self, x, y, *, class_names=None, clean=True):
-        self.x, self.y, self.examples, self.reads = x, y, len(x), 0
-        self.view = TaskView(clean=self.clean if clean else None, class_names=class_names)
-
-    def __len__(self):
-        return 1
-
-    def __iter__(self):
-        yield torch.arange(len(self.x)), self.x, self.y
-
-    def clean(self, size):
-        self.reads += 1
-        ids = torch.arange(len(self.x))
-        for part in ids.split(size):
-            yield part, self.x[part], self.y[part]
-
-
-def mlp(seed=0, inputs=6, classes=3, bias=True, norm=False):
-    torch.manual_seed(seed)
-    layers = [nn.Linear(inputs, 8, bias=bias), nn.ReLU(), nn.Linear(8, 8, bias=bias), nn.ReLU()]
-    if norm:
-        layers.insert(1, nn.BatchNorm1d(8))
-    return nn.Sequential(*layers, nn.Linear(8, classes, bias=bias))
-
-
-def data(examples=40, inputs=6, classes=3):
-    torch.manual_seed(5)
-    return torch.randn(examples, inputs), torch.randint(0, classes, (examples,))
-
-
-def state_of(model):
-    return {n: t.detach().clone() for n, t in model.state_dict().items()}
-
-
-def started(model, method, loader=None, optimizer=None):
-    """The state and the report right after attach."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9) if optimizer is None else optimizer
-    loader = Loader(*data()) if loader is None else loader
-    with Methods(method).attach(model, optimizer, duration="1ep", data=loader, seed=0):
-        return state_of(model), method.report()
-
 
 # ---- shrink and perturb --------------------------------------------------------------------------------------------
 
@@ -175,89 +120,6 @@ def test_16_bit_weights_are_mixed_in_32():
     assert found.dtype == torch.bfloat16 and torch.equal(found, torch.full((2, 2), 0.5 + 2.0**-8).bfloat16())
 
 
-# ---- DASH and FIRE -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(5, 7), (4, 3, 3, 3), (6,)])
-def test_dash_scales_lie_between_keep_and_one_and_keep_directions(shape):
-    torch.manual_seed(1)
-    weight, direction = torch.randn(shape), torch.randn(shape)
-    scales = dash_scales(weight, direction, 0.3)
-    assert float(scales.min()) >= 0.3 - 1e-7 and float(scales.max()) <= 1.0
-    flat = (lambda t: t.flatten(2)) if len(shape) > 2 else (lambda t: t)
-    cosine = torch.cosine_similarity(flat(weight * scales), flat(weight), dim=-1)
-    assert torch.allclose(cosine, torch.ones_like(cosine))
-    wanted = torch.cosine_similarity(flat(weight), flat(direction), dim=-1).clamp(0.3, 1.0)
-    assert torch.allclose(flat(scales.expand(shape))[..., 0], wanted, atol=1e-6)
-
-
-def test_dash_leaves_a_row_parallel_to_the_descent_direction():
-    torch.manual_seed(1)
-    weight = torch.randn(3, 40)
-    direction = torch.stack([0.37 * weight[0], -weight[1], torch.zeros(40)])
-    assert torch.equal(dash_scales(weight, direction, 0.3), torch.tensor([[1.0], [0.3], [0.3]]))
-    assert torch.equal(dash_scales(weight, torch.randn(3, 40), 1.0), torch.ones(3, 1))
-
-
-def test_descent_directions_are_a_running_average_of_negative_mean_gradients():
-    model, (x, y) = mlp(norm=True), data(30)
-    before = state_of(model)
-    batches = [unpack((part, x[part], y[part]), True) for part in torch.arange(30).split(10)]
-    found = descent_directions(model, batches, cross_entropy, ["0.weight", "5.bias"], chunk=20, smoothing=0.3)
-    model.eval()
-    chunks = []
-    for rows in (slice(0, 20), slice(20, 30)):
-        loss = cross_entropy(model(x[rows]), y[rows]).mean()
-        chunks.append(torch.autograd.grad(loss, [model[0].weight, model[5].bias]))
-    for k, name in enumerate(("0.weight", "5.bias")):
-        wanted = 0.7 * 0.3 * -chunks[0][k] + 0.3 * -chunks[1][k]
-        assert torch.allclose(found[name], wanted, atol=1e-6)
-    assert differences(state_of(model), before) == []
-    assert all(p.grad is None for p in model.parameters())
-
-
-def test_dash_shrinks_a_run_and_leaves_modes_generators_and_norms():
-    setup = Setup()
-    model = setup.model()
-    old = state_of(model)
-    loader = Loader(*setup.data())
-    generator = torch.get_rng_state()
-    found, report = started(model, WarmStart(old, keep=0.3, method="dash"), loader)
-    assert torch.equal(torch.get_rng_state(), generator) and model.training
-    for name in ("body.0.weight", "head.weight"):
-        ratio = found[name] / old[name]
-        assert bool(((ratio >= 0.3 - 1e-5) & (ratio <= 1 + 1e-5)).all()) and float(ratio.min()) < 0.99
-    assert torch.equal(found["body.1.weight"], old["body.1.weight"])
-    assert report["function"] > 0
-    with pytest.raises(InvalidValue, match=r"gradients of the training data"):
-        started(setup.model(), WarmStart(old, keep=0.3, method="dash"), Loader(*setup.data(), clean=False))
-
-
-@pytest.mark.parametrize("shape", [(6, 6), (9, 4), (4, 9)])
-def test_the_nearest_isometry_is_the_polar_factor(shape):
-    torch.manual_seed(2)
-    matrix = torch.randn(shape).double()
-    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    assert torch.allclose(nearest_isometry(matrix), u @ v, atol=1e-5)
-    assert torch.equal(nearest_isometry(torch.zeros(shape)), torch.zeros(shape))
-
-
-def test_fire_makes_isometries_of_the_scale_of_a_layer():
-    torch.manual_seed(3)
-    conv = torch.randn(8, 4, 3, 3)
-    found = fire_weight(conv)
-    for k in range(9):
-        one = found.flatten(2)[..., k]
-        assert torch.allclose(one.T @ one, torch.eye(4) * (8 / 4 / 81), atol=1e-5)
-    model = mlp()
-    old = state_of(model)
-    whole, _ = started(model, WarmStart(old, keep=0.0, method="fire"))
-    half, _ = started(mlp(9), WarmStart(old, keep=0.5, method="fire"))
-    assert torch.allclose(whole["2.weight"].T @ whole["2.weight"], torch.eye(8), atol=1e-4)
-    assert torch.allclose(half["2.weight"], (whole["2.weight"] + old["2.weight"]) / 2, atol=1e-6)
-    assert torch.equal(whole["2.bias"], old["2.bias"])
-
-
 # ---- fitting -------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +203,15 @@ def test_keep_one_is_the_old_run_and_scratch_changes_nothing():
     assert set(report["layers"].values()) == {0.0} and report["function"] is None
     found, report = started(mlp(2, norm=True), WarmStart(old, keep=0, noise=1), loader)
     assert differences(found, state_of(mlp(2, norm=True))) == [] and report == {}
+
+
+def test_a_chain_begins_with_one_set_of_weights():
+    one, two = WarmStart("feed"), WarmStart("beef", keep=0.5)
+    with pytest.raises(
+        Conflict, match=r"one WarmStart, got WarmStart\(run='feed'\) and WarmStart\(run='beef', keep=0.5\)"
+    ):
+        Methods(one, EMA(), two)
+    assert Methods(one, EMA()).members[0] is one and len(Methods(EMA(decay=0.9), EMA(decay=0.5)).members) == 2
 
 
 def test_stale_moments_are_refused_and_empty_ones_are_not():

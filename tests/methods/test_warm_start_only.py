@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from warm_nets import Loader, data, mlp, started, state_of
 
+from reinvest._testing.compare import differences
 from reinvest.core.chain import Methods
-from reinvest.core.errors import InvalidValue
+from reinvest.core.errors import InvalidValue, StoreError
 from reinvest.core.recipe import Recipe
 from reinvest.loop.train import train
 from reinvest.methods.surgery.warm_start import WarmStart
@@ -47,8 +49,110 @@ def test_without_it_another_head_is_refused_by_name():
 
 
 def test_a_beginning_that_nothing_has_lists_those_there_are():
-    with pytest.raises(InvalidValue, match="got 'body.'; they begin with head, trunk"):
+    with pytest.raises(InvalidValue, match=r"got 'body\.'; they begin with head, trunk"):
         attached(encoder(3), WarmStart(encoder(4).state_dict(), only="body."))
+
+
+def test_own_weights_are_held_to_the_same_beginning():
+    with pytest.raises(InvalidValue, match=r"got 'body\.'; they begin with 0, 2, 4"):
+        started(mlp(1), WarmStart(None, keep=0.5, only="body."))
+
+
+@pytest.mark.parametrize(
+    "options", [{"keep": 0.5, "noise": 0.2}, {"keep": 0.3, "method": "dash"}, {"keep": 0.0, "method": "fire"}]
+)
+@pytest.mark.parametrize("run", [True, False])
+def test_what_is_not_taken_stays_fresh_however_the_rest_is_changed(options, run):
+    old, model = state_of(mlp(1)), mlp(2)
+    fresh = state_of(model)
+    found, report = started(model, WarmStart(old if run else None, only="0.", **options))
+    assert all(torch.equal(found[n], fresh[n]) for n in fresh if not n.startswith("0."))
+    assert report["layers"]["4.weight"] == 0.0 < report["layers"]["0.weight"]
+    if options.get("method") != "dash":  # which looks at the whole net, and that is another one here
+        whole, _ = started(mlp(2), WarmStart(old if run else None, **options))
+        assert torch.equal(found["0.weight"], whole["0.weight"]) and torch.equal(found["0.bias"], whole["0.bias"])
+
+
+def test_norms_that_are_not_taken_keep_their_fresh_statistics():
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3), nn.BatchNorm1d(3))
+    fresh = state_of(model)
+    found, _ = started(model, WarmStart({n: t + 1 for n, t in fresh.items()}, keep=0.5, only="1."))
+    assert (
+        differences({n: t for n, t in found.items() if n[0] != "1"}, {n: t for n, t in fresh.items() if n[0] != "1"})
+        == []
+    )
+    assert torch.equal(found["1.weight"], fresh["1.weight"] + 1)
+    x, _ = data()
+    assert torch.allclose(found["1.running_mean"], model[0](x).mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("heads", ["new", "refuse"])
+def test_a_width_is_no_number_of_classes_and_nothing_taken_grows(heads):
+    old = nn.Sequential()
+    old.add_module("trunk", nn.Linear(6, 4))
+    new = nn.Sequential()
+    new.add_module("trunk", nn.Linear(6, 6))
+    with pytest.raises(InvalidValue, match=r"another shape: trunk.weight \[4, 6\] for \[6, 6\], trunk.bias \[4\] for"):
+        attached(new, WarmStart(old.state_dict(), only="trunk.", heads=heads))
+
+
+def test_an_entry_of_the_beginning_that_is_missing_is_named():
+    old = state_of(mlp(1))
+    del old["0.bias"]
+    with pytest.raises(InvalidValue, match=r"missing: 0\.bias"):
+        started(mlp(2), WarmStart(old, only="0."))
+
+
+def test_a_tied_weight_is_taken_under_both_names():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(5, 4)
+            self.head = nn.Linear(4, 5)
+            self.head.weight = self.embedding.weight
+
+        def forward(self, x):
+            return self.head(self.embedding(x))
+
+    torch.manual_seed(0)
+    old, model = state_of(Tied()), Tied()
+    fresh = state_of(model)
+    ids = torch.arange(5)
+    for given in (old, {"head.weight": old["head.weight"]}):
+        found, _ = started(model, WarmStart(given, keep=0.5, only="embedding."), Loader(ids, ids))
+        assert torch.equal(found["embedding.weight"], 0.5 * old["embedding.weight"])
+        assert torch.equal(found["head.weight"], found["embedding.weight"])
+        assert torch.equal(found["head.bias"], fresh["head.bias"])
+
+
+class Finished:
+    """A run of other class names, as a warm start sees it."""
+
+    id, status, training = "feedfeedfeedfeed", "finished", {"data": {"class_names": ["a", "b", "c"]}}
+
+    def __init__(self, state):
+        self.state, self.parents, self.reuse = state, [], []
+
+    def weights(self):
+        return dict(self.state)
+
+    def records(self):
+        raise StoreError("no records; a toy")
+
+
+def test_a_head_that_is_taken_follows_its_classes_by_name_and_a_trunk_takes_no_notice_of_them():
+    old, model = state_of(mlp(1)), mlp(2)
+    loader = Loader(*data(), class_names=("c", "a", "b"))
+    found, _ = started(model, WarmStart(Finished(old), only="4."), loader)
+    assert torch.equal(found["4.weight"], old["4.weight"][[2, 0, 1]])
+    with pytest.raises(InvalidValue, match="heads='refuse' takes runs with the same classes"):
+        started(mlp(2), WarmStart(Finished(old), only="4.", heads="refuse"), loader)
+    for heads in ("new", "refuse"):
+        model = mlp(2)
+        fresh = state_of(model)
+        found, _ = started(model, WarmStart(Finished(old), only="0.", heads=heads), loader)
+        assert differences(found, {n: (old if n.startswith("0.") else fresh)[n] for n in fresh}) == []
 
 
 def test_only_is_text():
@@ -70,6 +174,6 @@ def test_a_run_that_trained_on_the_test_examples_lends_no_weights(tmp_path):
 def test_an_unfinished_run_lends_no_weights(tmp_path):
     store = Store(tmp_path / "runs")
     recipe = Recipe(task="digits", model="mlp", duration="3st", batch_size=32)
-    with pytest.raises(InvalidValue, match="weights of a finished one, got run .* \\(diverged\\)"):
+    with pytest.raises(InvalidValue, match=r"weights of a finished one, got run .* \(diverged\)"):
         bad = train(recipe.with_(optimizer={"name": "sgd", "lr": 1e30}), 0, store, **QUIET)
         train(recipe.with_(WarmStart(bad)), 1, store, **QUIET)

@@ -173,7 +173,7 @@ def _run(options: Namespace, out: Output) -> int:
             raise InvalidValue(f"--threads is 1 or more, got {threads}; leave it out for torch's own choice")
         torch.set_num_threads(threads)
     device = options.get("device")
-    store, settings = Store(options.store), {"device": device, "records": not options.no_records}
+    store, settings = Store(options.store), {"device": device, "records": False if options.no_records else None}
     reuse: dict[str, Any] | None = None
     if options.reuse == "none":
         run = train(recipe, options.seed, store, **settings)

@@ -383,6 +383,10 @@ def _refuse_conflicts(methods: list[Method]) -> None:
             raise Conflict(
                 f"{method.name} excludes {' and '.join(clash)}, got both in one chain; leave one of them out ({method.card.breaks})"
             )
-    single = [m.name for m in methods if m.needs_closure]
-    if len(single) > 1:
-        raise Conflict(f"one method per chain may evaluate twice, got {' and '.join(single)}; keep one of them")
+    twice = [m.name for m in methods if m.needs_closure]
+    if len(twice) > 1:
+        raise Conflict(f"one method per chain may evaluate twice, got {' and '.join(twice)}; keep one of them")
+    for name in dict.fromkeys(m.name for m in methods if m.single):
+        same = [m for m in methods if m.name == name]
+        if len(same) > 1:
+            raise Conflict(f"a chain holds one {name}, got {' and '.join(map(repr, same))}; keep one of them")

@@ -103,6 +103,8 @@ class Method:
     """Whether `select` may keep unlike numbers of examples on unlike processes; their means are then weighted by them."""
     changes_model: ClassVar[bool] = False
     """Whether `start` replaces modules (surgery); refused on a compiled model."""
+    single: ClassVar[bool] = False
+    """Whether a chain holds at most one of it."""
     arguments: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Method:

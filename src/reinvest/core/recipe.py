@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -107,6 +107,17 @@ class Recipe:
         """Fresh instances of the recipe's methods."""
         return [names.resolve("method", m["name"])(**_arguments(m)) for m in self.methods]
 
+    def resolved(self, find: Callable[[str], str]) -> Recipe:
+        """A copy whose methods name runs by their full ids, find(reference), so that one run has one text.
+
+        A reference is replaced wherever it stands among the arguments of a method that builds on it, in lists too.
+        """
+        changed = []
+        for spec, method in zip(self.methods, self.build_methods(), strict=True):
+            full = {run: find(run) for run, _ in method.reuses()}
+            changed.append({"name": spec["name"], **_replaced(_arguments(spec), full)})
+        return self if changed == list(self.methods) else self.with_(methods=changed)
+
     @property
     def parents(self) -> tuple[str, ...]:
         """Ids of the earlier runs that its methods build on, in order and each once."""
@@ -184,6 +195,15 @@ def _arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in spec.items() if k != "name"}
 
 
+def _replaced(value: Any, texts: Mapping[str, str]) -> Any:
+    """The value with these texts exchanged, in lists and mappings too."""
+    if isinstance(value, Mapping):
+        return {k: _replaced(v, texts) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_replaced(v, texts) for v in value]
+    return texts.get(value, value) if isinstance(value, str) else value
+
+
 def _same_numbers(value: Any) -> Any:
     """1.0 and 1 are one value, so they must be one text."""
     if isinstance(value, Mapping):
@@ -255,13 +275,37 @@ def _method(value: Any) -> dict[str, Any]:
         value = {"name": name, **(arguments or {})}
     spec = _spec("method", value)
     for argument, given in _arguments(spec).items():
-        if isinstance(given, str) and given.startswith("<") and given.endswith(">"):
+        for kind in _objects(given):
             raise InvalidValue(
-                f"a recipe holds names and plain values, got an object for {argument} of {spec['name']} ({given[1:-1]}); "
+                f"a recipe holds names and plain values, got an object for {argument} of {spec['name']} ({kind}); "
                 "give the id of a stored run, or use your own loop with ri.Methods(...)"
             )
-    names.resolve("method", spec["name"])(**_arguments(spec))
+    made = names.resolve("method", spec["name"])
+    _refuse_missing(spec, made)
+    made(**_arguments(spec))
     return spec
+
+
+def _objects(value: Any) -> Iterator[str]:
+    """The types of the objects in an argument, which `Method.spec` writes as "<Type>", in lists and mappings too."""
+    if isinstance(value, str) and value.startswith("<") and value.endswith(">"):
+        yield value[1:-1]
+    elif isinstance(value, (list, tuple, Mapping)):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _objects(one)
+
+
+def _refuse_missing(spec: Mapping[str, Any], made: Any) -> None:
+    own, takers = inspect.Parameter, inspect.signature(made).parameters.values()
+    needed = [p.name for p in takers if p.default is own.empty and p.kind not in (own.VAR_POSITIONAL, own.VAR_KEYWORD)]
+    missing = [name for name in needed if name not in spec]
+    if missing:
+        example = {**spec, **dict.fromkeys(missing, ...)}
+        shown = ", ".join(f"{k!r}: {'...' if v is ... else repr(v)}" for k, v in example.items())
+        raise InvalidValue(
+            f"{spec['name']} needs the argument{'s' * (len(missing) > 1)} {' and '.join(missing)}, got "
+            f"{', '.join(_arguments(spec)) or 'none'}; write {{{shown}}}, or --methods {spec['name']}.{missing[0]}=..."
+        )
 
 
 def _optimizer(value: Any) -> dict[str, Any]:

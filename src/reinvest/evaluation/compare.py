@@ -5,6 +5,7 @@ Quality against steps comes from runs, stored or new; seconds per step come from
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from ..core.errors import InvalidValue, unknown
 from ..core.hardware import comparable
 from ..core.names import resolve
 from ..core.recipe import Recipe
+from ..loop.train import full_id
 from .estimate import estimate
 from .execute import Machine, Stopped, execute, machine_for, stop_workers, threads_of
 from .judge import holm, verdict
@@ -118,6 +120,7 @@ def run_study(
 ) -> Verdicts:
     """`compare` for a study that is already put together (from a file, say); reproduce: the command to print."""
     listener = listener or Listener()
+    study = study.resolved(functools.partial(full_id, store))
     machine = machine_for(study, workers, threads, device)
     begun = time.perf_counter()
     _check_metric(study)

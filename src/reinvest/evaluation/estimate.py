@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from ..core.recipe import Recipe
+from ..loop.train import full_id
 from .execute import Machine, machine_for, threads_of
 from .plan import found, plan
 from .study import Study
@@ -26,6 +28,7 @@ def estimate(
     A dozen trial steps of every recipe arm price its steps; hours count the training of the missing runs on `workers`
     processes. Left out of the hours: evaluation, the timing block, and arms that are commands or callables.
     """
+    study = study.resolved(functools.partial(full_id, store))
     machine = machine_for(study, workers, threads, device)
     jobs = plan(study)
     todo = [job for job in jobs if found(job, store) is None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,11 @@ class Study:
     def all_arms(self) -> dict[str, Arm]:
         """The baseline first, then the arms, by name."""
         return {self.baseline_name: self.baseline, **self.arms}
+
+    def resolved(self, find: Callable[[str], str]) -> Study:
+        """A copy whose recipes name the runs that they build on by full ids, as their stored runs do (`Recipe.resolved`)."""
+        made = {name: a.resolved(find) if isinstance(a, Recipe) else a for name, a in self.all_arms().items()}
+        return replace(self, baseline=made.pop(self.baseline_name), arms=made)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Study:

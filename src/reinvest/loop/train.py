@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import signal
 import statistics
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from ..core.chain import Methods
 from ..core.duration import Duration
-from ..core.errors import AlreadyFinished, InvalidValue
+from ..core.errors import AlreadyFinished, CorruptFile, InvalidValue, StoreError, UnknownName
 from ..core.hardware import facts
 from ..core.protocols import current_recorder
 from ..core.recipe import Recipe
@@ -27,6 +30,10 @@ CHECK_EVERY = {"cpu": 16, "cuda": 50}
 
 STUCK = 100
 """Batches in a row without an update (non-finite gradients skip it) after which a run counts as diverged."""
+
+
+class NotKeptWarning(UserWarning):
+    """A run that the store already holds was returned, and lacks the records that were asked for."""
 
 
 class _Interrupt:
@@ -61,7 +68,7 @@ def train(
     *,
     parents: Sequence[Any] = (),
     device: str | None = None,
-    records: bool | Mapping[str, int] = True,
+    records: bool | Mapping[str, int] | None = None,
     evaluations: int = 10,
     checkpoint_seconds: float = 60.0,
     progress: bool | None = None,
@@ -70,26 +77,27 @@ def train(
     """Train a recipe with one seed and return its Run; a run that the store already holds is returned, not repeated.
 
     parents: runs (or their ids) that this one builds on. device: "cpu", "cuda", ...; default the first GPU, else the
-    CPU. records=False keeps no per-example records, {"views": K} also rows of every view in the last K planned epochs,
-    which students can replay (`Distill(run, source="views")`). evaluations: looks at the validation split on the way
-    (outside the clock; the test split is read once, at the end). checkpoint_seconds: wall time between checkpoints; a
-    killed run goes on from the last one, bit for bit. progress: a bar on the terminal (default: only if it is one).
+    CPU. records: per-example records are kept unless False; {"views": K} keeps also rows of every view in the last K
+    planned epochs, which students can replay (`Distill(run, source="views")`); they are no part of what makes a run the
+    same, so a stored run without those that were asked for is returned with a NotKeptWarning. evaluations: looks at the
+    validation split on the way (outside the clock; the test split is read once, at the end). checkpoint_seconds: wall
+    time between checkpoints; a killed run goes on from the last one, bit for bit. progress: a bar on the terminal
+    (default: only if it is one).
 
-    A loss that is NaN or infinite ends the run with status "diverged". Raises RunBusy if another process trains the
-    same run, KeyboardInterrupt after Ctrl-C (with the state saved).
+    Runs may be named by the beginnings of their ids; the recipe is kept with the whole ones. A loss that is NaN or
+    infinite ends the run with status "diverged". Raises RunBusy if another process trains the same run,
+    KeyboardInterrupt after Ctrl-C (with the state saved).
     """
-    if not isinstance(recipe, Recipe):
-        raise InvalidValue(f"train takes a recipe, got {recipe!r}; write ri.Recipe(task='digits', model='convnet')")
-    if store is None or isinstance(store, (str, bytes)) or not hasattr(store, "record"):
-        raise InvalidValue(f"train keeps its run in a store, got {store!r}; pass store=ri.Store('runs')")
-    if evaluations < 1:
-        raise InvalidValue(f"evaluations is 1 or more (the last one is at the end), got {evaluations}; leave it at 10")
+    _check(recipe, store, evaluations)
     where = _device(device)
-    parent_ids = tuple(dict.fromkeys([*(str(getattr(p, "id", p)) for p in parents), *recipe.parents]))
+    find = functools.partial(full_id, store)
+    recipe = recipe.resolved(find)
+    parent_ids = tuple(dict.fromkeys([*(find(str(getattr(p, "id", p))) for p in parents), *recipe.parents]))
     known = run_identity(recipe, seed, parent_ids)
     found = store.find(known, status=("finished", "diverged"))
     if found is not None:
-        return found
+        return _as_asked(found, records)
+    Methods(*recipe.build_methods())  # refuses a chain before anything is stored
     title = name or f"{recipe.task['name']} {recipe.model['name']}"
     recording = store.record(
         title,
@@ -97,7 +105,7 @@ def train(
         config=recipe.to_dict(),
         seed=seed,
         parents=parent_ids,
-        records=records,
+        records=True if records is None else records,
         identity=known,
         once=True,
     )
@@ -108,8 +116,61 @@ def train(
             _Training(recipe, seed, where, run, evaluations, checkpoint_seconds).go(progress)
     except AlreadyFinished as ended:
         # Another process trained the same run while this one waited for it.
-        return ended.run
+        return _as_asked(ended.run, records)
     return run.run
+
+
+def _check(recipe: Any, store: Any, evaluations: int) -> None:
+    if not isinstance(recipe, Recipe):
+        raise InvalidValue(f"train takes a recipe, got {recipe!r}; write ri.Recipe(task='digits', model='convnet')")
+    if store is None or isinstance(store, (str, bytes)) or not hasattr(store, "record"):
+        raise InvalidValue(f"train keeps its run in a store, got {store!r}; pass store=ri.Store('runs')")
+    if evaluations < 1:
+        raise InvalidValue(f"evaluations is 1 or more (the last one is at the end), got {evaluations}; leave it at 10")
+
+
+def full_id(store: Any, reference: str) -> str:
+    """The id of the run that a beginning of it names; the reference itself where the store has none such.
+
+    A run whose parent has been removed is found by that: recording a new one is what needs the parent. Raises
+    InvalidValue for a beginning that several runs share.
+    """
+    try:
+        return str(store.get(reference).id)
+    except UnknownName:
+        return reference
+
+
+def _as_asked(run: Any, records: bool | Mapping[str, int] | None) -> Any:
+    """A run that the store already holds, with a warning where it lacks records that were asked for."""
+    lacks = _lacking(run, records) if records else ""
+    if lacks:
+        warnings.warn(
+            f"a run is trained once, whatever records are asked for, got the stored run {run.id!r}, which has {lacks}, for "
+            f"records={records!r}; to have them, train another seed, or remove the run "
+            f"(reinvest store gc --where id={run.id} --delete) and train it again",
+            NotKeptWarning,
+            stacklevel=3,
+        )
+    return run
+
+
+def _lacking(run: Any, records: bool | Mapping[str, int]) -> str:
+    """What a run has in place of the records that were asked for; "" if nothing is missing that training could keep."""
+    try:
+        found = run.records()
+    except CorruptFile:
+        return ""  # what is wrong with the file is said to whoever reads it
+    except StoreError:
+        return "no records"
+    wanted = records.get("views") if isinstance(records, Mapping) else None
+    if not isinstance(wanted, int):
+        return ""
+    if "views" not in found.about:
+        return "no rows of single epochs"
+    # Without any rows that were asked for, the records say why, and asking again would not change it.
+    short = run.status == "finished" and 0 < found.views < min(wanted, run.training.get("epochs", wanted))
+    return f"rows of its last {found.views} epochs only" if short else ""
 
 
 def _device(name: str | None) -> torch.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -137,16 +137,22 @@ def fire_weight(weight: Tensor) -> Tensor:
 
 def has_statistics(model: nn.Module) -> bool:
     """Whether a module of the model keeps running statistics."""
-    return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules())
+    return any(_keeps_statistics(m) for m in model.modules())
 
 
-def refresh_statistics(model: nn.Module, batches: Iterable[Batch]) -> int:
+def _keeps_statistics(module: nn.Module) -> TypeGuard[_BatchNorm]:
+    return isinstance(module, _BatchNorm) and module.track_running_stats
+
+
+def refresh_statistics(model: nn.Module, batches: Iterable[Batch], prefix: str = "") -> int:
     """Give every batch norm the statistics of these batches under the present weights; returns how many it read.
+
+    prefix: only those of the modules whose entries begin so.
 
     Means over the batches of their means and (unbiased) variances, as torch's momentum=None has it. All other modules
     run in eval mode, and nothing is drawn. Without a batch, statistics stay as they were.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [m for n, m in model.named_modules() if _keeps_statistics(m) and f"{n}.".startswith(prefix)]
     source = iter(batches)
     first = next(source, None)
     if first is None or not norms:

@@ -81,15 +81,52 @@ def whole_state(old: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> Parti
     return Partial({n: old[n] for n in fresh}, {})
 
 
-def beginning(old: Mapping[str, Tensor], fresh: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The fresh state with the old entries whose names begin with `prefix`. Raises InvalidValue if there are none."""
-    part = {n: t for n, t in _bare(old, fresh).items() if n.startswith(prefix)}
-    if not part:
-        tops = sorted({n.partition(".")[0] for n in _bare(old, fresh)})
+def beginning(fresh: Mapping[str, Tensor], prefix: str) -> set[str]:
+    """The names of `fresh` that begin so, and those of the weights tied to them; all of them for ""."""
+    places = {_place(t) for n, t in fresh.items() if n.startswith(prefix)}
+    return {n for n, t in fresh.items() if n.startswith(prefix) or _place(t) in places}
+
+
+def part_state(
+    old: Mapping[str, Tensor],
+    fresh: Mapping[str, Tensor],
+    prefix: str,
+    *,
+    old_names: Sequence[str] | None = None,
+    new_names: Sequence[str] | None = None,
+    reorder: bool = True,
+) -> Partial:
+    """The fresh state with the old entries whose names begin with `prefix`, each of its old shape.
+
+    A head among them whose classes are the old ones in another order or under other names is filled by class name
+    (reorder=False: refused); a head that is not among them may have any classes. Neither state is changed.
+
+    Raises InvalidValue if no old name begins so, and naming entries that are missing, unexpected or of another shape.
+    """
+    old = _fill_ties(_bare(old, fresh), fresh)
+    if not any(n.startswith(prefix) for n in old):
+        tops = sorted({n.partition(".")[0] for n in old})
         raise InvalidValue(
             f"'only' is how some of the old names begin, got {prefix!r}; they begin with {_listed(tops)}"
         )
-    return {n: t for n, t in fresh.items() if not n.startswith(prefix)} | part
+    taken = beginning(fresh, prefix)
+    mixed = {n: t for n, t in fresh.items() if n not in taken}
+    mixed |= {n: t for n, t in old.items() if n in taken or n.startswith(prefix)}
+    whole = whole_state(mixed, fresh)
+    named = old_names is not None and new_names is not None and len(old_names) == len(new_names)
+    if not named or _origin(old_names, new_names) is None or taken.isdisjoint(_last(fresh, new_names or ())):
+        return whole
+    if not reorder:
+        refuse_classes(old_names or (), new_names or ())
+    return partial_state(mixed, fresh, old_names=old_names, new_names=new_names)
+
+
+def refuse_classes(old_names: Sequence[str], new_names: Sequence[str]) -> None:
+    """Raise InvalidValue for other classes, where heads are to be the old ones."""
+    raise InvalidValue(
+        f"heads='refuse' takes runs with the same classes, got {len(old_names)} old ones for "
+        f"{len(new_names)}, or another order; pass heads='new'"
+    )
 
 
 def refuse_keys(
@@ -145,8 +182,8 @@ def _origin(old_names: Sequence[str] | None, new_names: Sequence[str] | None) ->
 
 def _head(state: Mapping[str, Tensor], old_names: Sequence[str], new_names: Sequence[str]) -> list[str]:
     """The entries of the last layer that has one row per class, and those tied to them; none where no row moves."""
-    matching = [n for n, t in state.items() if t.ndim and len(t) == len(new_names)]
-    if not matching or len(old_names) != len(new_names):
+    last = _last(state, new_names)
+    if not last or len(old_names) != len(new_names):
         # A head with rows to spare: the classes that both know may already have the same rows.
         if all(a == b for a, b in zip(old_names, new_names, strict=False)):
             return []
@@ -154,7 +191,13 @@ def _head(state: Mapping[str, Tensor], old_names: Sequence[str], new_names: Sequ
             "classes that changed places are moved in the layer that has one row per class, got "
             f"{len(old_names)} old and {len(new_names)} new names and no such layer; give the new model one output per class"
         )
-    layer = matching[-1].rpartition(".")[0]
+    return last
+
+
+def _last(state: Mapping[str, Tensor], names: Sequence[str]) -> list[str]:
+    """The entries of the last layer that has one row per name, and those tied to them."""
+    matching = [n for n, t in state.items() if t.ndim and len(t) == len(names)]
+    layer = matching[-1].rpartition(".")[0] if matching else ""
     own = [n for n in matching if n.rpartition(".")[0] == layer]
     places = {_place(state[n]) for n in own}
     return [n for n in matching if n in own or _place(state[n]) in places]

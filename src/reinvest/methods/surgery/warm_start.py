@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,7 +26,7 @@ from ._rescale import (
     refresh_statistics,
     relative_change,
 )
-from ._states import Partial, beginning, layer_weights, partial_state, whole_state
+from ._states import Partial, beginning, layer_weights, part_state, partial_state, refuse_classes, whole_state
 
 __all__ = ["WarmStart", "partial_state", "shrink_perturb"]
 
@@ -78,8 +78,8 @@ class WarmStart(Method):
     model's own fresh weights; with keep=0 and noise=1 the run starts as if from scratch. Both act on weights and biases
     of all layers but norms (norms=True: on these too); norms and buffers are the old ones. heads: "new" copies the
     rows of known classes by class name, or by number where names are unknown, and leaves new classes fresh; "refuse"
-    refuses any entry of another shape. only: takes the entries whose names begin so ("trunk."), and leaves all others
-    fresh: an encoder under a new head. method: "plain"; "dash" (experimental) multiplies each neuron's weights by the
+    refuses any entry of another shape. only: takes and changes the entries whose names begin so ("trunk."), which must have
+    their old shapes, and leaves all others fresh: an encoder under a new head. method: "plain"; "dash" (experimental) multiplies each neuron's weights by the
     cosine with the loss's descent direction, clamped to [keep, 1], and needs a loader that offers its clean data;
     "fire" (experimental) mixes keep of the old matrices with 1 - keep of the nearest isometries.
 
@@ -106,6 +106,7 @@ class WarmStart(Method):
         domains=("vision", "language", "tabular", "audio"),
         references=("2410.23495", "2602.08040", "2502.21147"),
     )
+    single = True
     neutral: ClassVar = {"run": None, "keep": 1.0}
     example: ClassVar = {"run": None, "keep": 0.5, "noise": 0.2}
 
@@ -165,7 +166,7 @@ class WarmStart(Method):
         if (self.keep, self.noise) != (1, 0):
             model.load_state_dict(self._changed(before, fresh, fitted, context))
             if has_statistics(model):
-                refresh_statistics(model, itertools.islice(self._clean(context), BATCHES))
+                refresh_statistics(model, itertools.islice(self._clean(context), BATCHES), self.only)
         layers = relative_change(model.state_dict(), before)
         change = self._function_change(outputs, self._outputs(context))
         self._report = {
@@ -185,23 +186,21 @@ class WarmStart(Method):
 
     def _fit(self, live: Mapping[str, Tensor], context: Context) -> Partial:
         """The old weights under the names and shapes of the model."""
-        if self.run is None:
-            return Partial(dict(live), {})
-        if isinstance(self.run, Mapping):
-            old, old_names = dict(self.run), None
+        old: Mapping[str, Tensor]
+        old_names: Sequence[str] | None = None
+        if self.run is None or isinstance(self.run, Mapping):
+            old = live if self.run is None else self.run
         else:
             run = find_run(self.run, self.name)
             names.resolve("fit", "weights")(run, context)
             old, old_names = run.weights(), (run.training.get("data") or {}).get("class_names")
-        if self.only:
-            return partial_state(beginning(old, live, self.only), live)
         new_names = context.task.class_names
-        if self.heads == "refuse":
+        grow = self.heads == "new"
+        if self.only:
+            return part_state(old, live, self.only, old_names=old_names, new_names=new_names, reorder=grow)
+        if not grow:
             if old_names is not None and new_names is not None and list(old_names) != list(new_names):
-                raise InvalidValue(
-                    f"heads='refuse' takes runs with the same classes, got {len(old_names)} old ones for "
-                    f"{len(new_names)}, or another order; pass heads='new'"
-                )
+                refuse_classes(old_names, new_names)
             return whole_state(old, live)
         return partial_state(old, live, old_names=old_names, new_names=new_names)
 
@@ -210,11 +209,12 @@ class WarmStart(Method):
     ) -> dict[str, Tensor]:
         """The state to start from; the old one is in the model."""
         model = context.model
+        taken = beginning(model.state_dict(), self.only)
         if self.method == "plain":
-            names = layer_weights(model, norms=self.norms)
+            names = layer_weights(model, norms=self.norms) & taken
             state = shrink_perturb(old, fresh, names, keep=self.keep, noise=self.noise)
         else:
-            names = layer_weights(model, kinds=LAYERS)
+            names = layer_weights(model, kinds=LAYERS) & taken
             base = self._dash(old, names, context) if self.method == "dash" else self._fire(old, names)
             state = shrink_perturb(base, fresh, names, keep=1.0, noise=self.noise)
         for name, rows in fitted.fresh_rows.items():
