@@ -1,0 +1,76 @@
+"""The page of a sequence study in a real browser, drawn from a stored study: complete, silent, and whole on a phone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_browser import BROWSER, DRIVER, FLAGS, ready, settled
+
+from reinvest.report.sequence import write_sequence
+
+STORED = Path(__file__).parents[2] / "benchmarks" / "results" / "sequence_hyperparameters.json"
+
+pytest.importorskip("selenium", reason="the browser test needs selenium: pip install selenium")
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER), reason="the browser test needs chromium and chromedriver: apt-get install chromium-driver"
+)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, dict[str, Any]]]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    folder = tmp_path_factory.mktemp("browser")
+    result = json.loads(STORED.read_text(encoding="utf8"))
+    path = write_sequence(result, folder / "sequence.html")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1100,900"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        driver.get("about:blank")
+        driver.get_log("performance")
+        driver.get(path.as_uri())
+        ready(driver)
+        yield driver, result
+    finally:
+        driver.quit()
+
+
+def test_every_arm_has_its_words_and_every_sequence_its_mark(opened: tuple[Any, dict[str, Any]]) -> None:
+    driver, result = opened
+    text = driver.execute_script("return document.body.innerText")
+    for name, arm in result["arms"].items():
+        assert name in text
+        if arm.get("relative_time") is not None and name != result["baseline"]:
+            assert f"{arm['relative_time']:.3f}" in text, name
+    drawn = "return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.querySelectorAll('.main-svg').length)"
+    assert len(driver.execute_script(drawn)) >= 3 and all(driver.execute_script(drawn))
+    marks = "return document.querySelectorAll('.js-plotly-plot .scatterlayer .points path.point').length"
+    assert driver.execute_script(marks) >= len(result["points"])
+
+
+def test_it_asks_nothing_of_the_network_and_complains_of_nothing(opened: tuple[Any, dict[str, Any]]) -> None:
+    driver, _ = opened
+    sent = [json.loads(e["message"])["message"] for e in driver.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
+    assert [u for u in urls if not u.startswith(("file:", "data:", "blob:"))] == []
+    assert [e for e in driver.get_log("browser") if e["level"] == "SEVERE"] == []
+
+
+def test_nothing_is_cut_off_on_a_phone(opened: tuple[Any, dict[str, Any]]) -> None:
+    driver, _ = opened
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        settled(driver, "window.innerWidth <= 400")
+        settled(driver, "document.documentElement.scrollWidth <= window.innerWidth + 1")
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
