@@ -5,7 +5,7 @@ CPU time on a CPU, device time on a GPU. The pictures are random; the teacher is
 in a temporary store. Prints one JSON line an arm, with the interval of the ratio; the goal for records is 1.01, the
 limit 1.03.
 
-    python -m benchmarks.reuse_step [--size 32] [--batch 128] [--model resnet8] [--classes 10] [--device cpu] [--rounds 12] [--all]
+    python -m benchmarks.reuse_step [--size 16] [--batch 128] [--model resnet8] [--classes 10] [--device cpu] [--rounds 12] [--all]
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def arms(plain: ri.Recipe, teacher: str, pool: list[str], *, everything: bool) -
 def main() -> None:
     """Time the arms and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--model", default="resnet8")
     parser.add_argument("--classes", type=int, default=10)
