@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,31 +35,36 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """A browser that has opened the report of every kind of outcome, in light colours."""
+@contextmanager
+def browser(page: Path, colours: str = "light") -> Iterator[Any]:
+    """A browser that has opened a page; its logs hold what the page asked for and complained of."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
-    folder = tmp_path_factory.mktemp("browser")
-    result = every_kind()
-    path = write_report(result, folder / "report.html")
     options = webdriver.ChromeOptions()
     options.binary_location = str(BROWSER)
-    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1100,900"):
+    for flag in (*FLAGS, f"--user-data-dir={page.parent / 'profile'}", "--window-size=1100,900"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     try:
         driver.set_script_timeout(60)
-        system_colours(driver, "light")
+        system_colours(driver, colours)
         driver.get("about:blank")
-        driver.get_log("performance")  # what the browser loaded to start is not the report's doing
-        driver.get(path.as_uri())
+        driver.get_log("performance")  # what the browser loaded to start is not the page's doing
+        driver.get(page.as_uri())
         ready(driver)
-        yield driver, result
+        yield driver
     finally:
         driver.quit()
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A browser that has opened the report of every kind of outcome, in light colours."""
+    result = every_kind()
+    with browser(write_report(result, tmp_path_factory.mktemp("browser") / "report.html")) as driver:
+        yield driver, result
 
 
 def system_colours(driver: Any, scheme: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_browser import BROWSER, DRIVER, FLAGS, ready, settled
+from test_browser import BROWSER, DRIVER, browser, settled
 
 from reinvest.report.sequence import write_sequence
 
@@ -22,26 +22,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, dict[str, Any]]]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    folder = tmp_path_factory.mktemp("browser")
     result = json.loads(STORED.read_text(encoding="utf8"))
-    path = write_sequence(result, folder / "sequence.html")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
-    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1100,900"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        driver.get("about:blank")
-        driver.get_log("performance")
-        driver.get(path.as_uri())
-        ready(driver)
+    with browser(write_sequence(result, tmp_path_factory.mktemp("browser") / "sequence.html")) as driver:
         yield driver, result
-    finally:
-        driver.quit()
 
 
 def test_every_arm_has_its_words_and_every_sequence_its_mark(opened: tuple[Any, dict[str, Any]]) -> None:

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jsonargparse import Namespace
+
+from ..core.errors import InvalidValue
 from ._output import Output, plural, time_text
 from ._verdicts import exit_code, print_table
 
@@ -91,7 +94,7 @@ def _amount(job: Job) -> float:
 
 
 @contextlib.contextmanager
-def _listening() -> Iterator[Listener]:
+def listening() -> Iterator[Listener]:
     from ..evaluation.compare import Listener
 
     display = _Display()
@@ -111,7 +114,7 @@ def run_and_report(study: Study, folder: str, file: Path, out: Output, *, reprod
     from ..store import Store
 
     begun = time.monotonic()
-    with _listening() as listener:
+    with listening() as listener:
         verdicts = run_study(study, Store(folder), listener=listener, reproduce=reproduce, **settings)
     verdicts.report(file)
     print_table(verdicts.result, out)
@@ -145,3 +148,18 @@ def _files(file: Path, seconds: float) -> list[str]:
         f"Every figure in it: {file.with_suffix('.json')}",
         f"Took {time_text(seconds)}; run again, it finds its runs in the store.",
     ]
+
+
+def check_study_options(options: Namespace) -> None:
+    """Refuse a limit of no hours, and let the study's factories be found beside its file."""
+    hours = options.get("max_hours")
+    if hours is not None and not hours > 0:
+        raise InvalidValue(f"--max-hours is above 0, got {hours:g}; leave it out for no limit")
+    beside = str(Path(options.study).resolve().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)
+
+
+def machine_of(options: Namespace) -> dict[str, Any]:
+    """Where runs execute, as the options say."""
+    return {"workers": options.get("workers"), "threads": options.get("threads"), "device": options.device}

@@ -9,9 +9,9 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from ..core.errors import InvalidValue
 from ._output import Output, plural, size_text, time_text
 from ._parser import Command, Parser, option, store_option
+from ._study import check_study_options, machine_of
 from ._verdicts import target
 
 ASK_ABOVE_HOURS = 1.0
@@ -63,15 +63,9 @@ def _arguments(parser: Parser) -> None:
 def _run(options: Namespace, out: Output) -> int:
     from ..evaluation.study import load_study
 
-    hours = options.get("max_hours")
-    if hours is not None and not hours > 0:
-        raise InvalidValue(f"--max-hours is above 0, got {hours:g}; leave it out for no limit")
-    # A YAML study's factories may live beside it, as those of a Python study do.
-    beside = str(Path(options.study).resolve().parent)
-    if beside not in sys.path:
-        sys.path.append(beside)
+    check_study_options(options)
     study = load_study(options.study)
-    machine = {"workers": options.get("workers"), "threads": options.get("threads"), "device": options.device}
+    machine = machine_of(options)
     if options.dry_run:
         return _dry_run(study, options.store, machine, out)
     file = target(options.get("out") or f"{Path(options.study).stem}.html")
@@ -87,7 +81,9 @@ def _run(options: Namespace, out: Output) -> int:
     from ._study import run_and_report
 
     command = f"reinvest compare {shlex.quote(options.study)} --store {shlex.quote(options.store)}"
-    return run_and_report(study, options.store, file, out, reproduce=command, max_hours=hours, **machine)
+    return run_and_report(
+        study, options.store, file, out, reproduce=command, max_hours=options.get("max_hours"), **machine
+    )
 
 
 def _dry_run(study: Any, folder: str, machine: dict[str, Any], out: Output) -> int:

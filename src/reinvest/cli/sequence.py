@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
-from ..core.errors import InvalidValue
 from ._output import Output, plural, time_text
 from ._parser import Command, Parser, option, store_option
+from ._study import check_study_options, machine_of
 from ._verdicts import exit_code, target
 from .compare import machine_options
 
@@ -48,15 +47,9 @@ def _arguments(parser: Parser) -> None:
 def _run(options: Namespace, out: Output) -> int:
     from ..studies.sequence_plan import load_plan
 
-    hours = options.get("max_hours")
-    if hours is not None and not hours > 0:
-        raise InvalidValue(f"--max-hours is above 0, got {hours:g}; leave it out for no limit")
-    # A study's factories may live beside it.
-    beside = str(Path(options.study).resolve().parent)
-    if beside not in sys.path:
-        sys.path.append(beside)
+    check_study_options(options)
     plan = load_plan(options.study)
-    machine = {"workers": options.get("workers"), "threads": options.get("threads"), "device": options.device}
+    machine = machine_of(options)
     if options.dry_run:
         return _dry_run(plan, options.store, machine, out)
     file = target(options.get("output") or f"{Path(options.study).stem}.html")
@@ -69,9 +62,9 @@ def _study(plan: Any, options: Namespace, file: Path, machine: dict[str, Any], c
     from ..store import Store
     from ..studies.sequence import run_sequence
     from ..studies.sequence_result import write_result
-    from ._study import _listening
+    from ._study import listening
 
-    with _listening() as listener:
+    with listening() as listener:
         done = run_sequence(
             plan,
             Store(options.store),

@@ -37,7 +37,7 @@ def estimate(
     for name, arm in study.all_arms().items():
         if not isinstance(arm, Recipe):
             continue
-        per_step[name], size, rows, classes, per_epoch = _probe(replace(arm, duration=study.durations[0]), machine)
+        per_step[name], size, rows, classes, per_epoch = probe(replace(arm, duration=study.durations[0]), machine)
         steps = {d: steps_of(replace(arm, duration=d)) for d in study.durations}
         for job in todo:
             if job.arm == name:
@@ -54,7 +54,7 @@ def estimate(
     }
 
 
-def _probe(recipe: Recipe, machine: Machine) -> tuple[float, int, int, int, int]:
+def probe(recipe: Recipe, machine: Machine) -> tuple[float, int, int, int, int]:
     """(seconds per step, bytes of the weights, training examples, classes, steps per epoch) from trial steps."""
     from ..loop.session import Session
 

@@ -80,7 +80,7 @@ def _follow_parent() -> None:
 
 
 @contextlib.contextmanager
-def _shielded() -> Iterator[None]:
+def shielded() -> Iterator[None]:
     """Workers started in here never see Ctrl-C (a blocked signal is inherited): their parent decides when they stop."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -89,7 +89,8 @@ def _shielded() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _train(recipe: dict[str, Any], seed: int, root: str, device: str) -> str:
+def train_in_worker(recipe: dict[str, Any], seed: int, root: str, device: str) -> str:
+    """Train a recipe in a worker process; the id of its run in the store at `root`."""
     from ..core.names import load
 
     try:
@@ -229,12 +230,12 @@ def _batch(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Callable[
 
 
 def _in_workers(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Callable[[Job], None] | None) -> None:
-    pool = _workers(machine)
+    pool = worker_pool(machine)
     # The longest first, so that no worker is left alone with a long run at the end.
     ordered = sorted(jobs, key=lambda job: -float("".join(c for c in job.duration if c.isdigit() or c == ".")))
-    with _shielded():
+    with shielded():
         futures = {
-            pool.submit(_train, job.what.to_dict(), job.seed, str(store.path), machine.device): job
+            pool.submit(train_in_worker, job.what.to_dict(), job.seed, str(store.path), machine.device): job
             for job in ordered
             if isinstance(job.what, Recipe)
         }
@@ -254,7 +255,8 @@ def _in_workers(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Call
         raise
 
 
-def _workers(machine: Machine) -> concurrent.futures.ProcessPoolExecutor:
+def worker_pool(machine: Machine) -> concurrent.futures.ProcessPoolExecutor:
+    """The worker processes, started on first use and kept until `stop_workers`."""
     global _pool
     if _pool is None:
         _pool = concurrent.futures.ProcessPoolExecutor(

@@ -57,7 +57,7 @@ def quality_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
             shown |= _predicted(figure, arm["predicted"], name, theme.colour(place), first=not shown)
     seconds = finite([p["seconds"] for _, arm in arms for p in arm["points"] if (p["seconds"] or 0) > 0])
     figure.update_layout(**layout(theme), height=520, hovermode="closest")
-    figure.update_xaxes(**_time_axis(seconds), **axis(theme), title={"text": "training time", "standoff": 8})
+    figure.update_xaxes(**time_axis(seconds), **axis(theme), title={"text": "training time", "standoff": 8})
     share = result["task"]["metric"] == "accuracy"
     figure.update_yaxes(
         range=[low, high], tickformat=".0%" if share and high - low > 0.04 else ".1%" if share else "~g", **axis(theme)
@@ -198,7 +198,8 @@ def _predicted(figure: go.Figure, predicted: Mapping[str, Any], name: str, colou
     return drawn
 
 
-def _time_axis(seconds: Sequence[float]) -> dict[str, Any]:
+def time_axis(seconds: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis that holds all `seconds` with some room."""
     first, last = (math.log10(min(seconds)), math.log10(max(seconds))) if seconds else (0.0, 1.0)
     room = max(0.05 * (last - first), 0.03)
     ends = (first - room, last + room)

@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(result: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+def write_report(result: Mapping[str, Any], path: str | Path) -> Path:
     """Write the report of `result` as one HTML file (about 5 MB, nearly all of it plotly.js); returns its path.
 
     Goes to a temporary name first, so a report is there whole or not at all. Raises InvalidValue for a value that is
     not a comparison result.
     """
     page = render(result)
+    return write_page(page, path)
+
+
+def write_page(page: str, path: str | Path) -> Path:
+    """Write a page to `path` under a temporary name first, with its folder made; returns the path."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
@@ -54,7 +59,7 @@ def render(result: Mapping[str, Any]) -> str:
 
     units = _units(result)
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             result=result,
@@ -89,7 +94,8 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates, which escape everything that they are given."""
     import jinja2
 
     environment = jinja2.Environment(

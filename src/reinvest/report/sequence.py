@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidValue
-from .html import _environment, script_json
+from .html import environment, script_json, write_page
 from .numbers import MINUS, Figures, Unit, quality_units, ratio, time_unit
 from .palette import DARK, LIGHT, SIGNS, SYMBOLS
 from .style import theme_changes
@@ -29,21 +28,12 @@ DRIFT = {
 """What happens to the quality gained over scratch along the sequence."""
 
 
-def write_sequence(result: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+def write_sequence(result: Mapping[str, Any], path: str | Path) -> Path:
     """Write the page of a sequence study (about 5 MB, nearly all of it plotly.js); returns its path.
 
     Goes to a temporary name first, so a page is there whole or not at all. Raises InvalidValue for other results.
     """
-    page = render_sequence(result)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_text(page, encoding="utf8")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+    return write_page(render_sequence(result), path)
 
 
 def render_sequence(result: Mapping[str, Any]) -> str:
@@ -62,7 +52,7 @@ def render_sequence(result: Mapping[str, Any]) -> str:
     units = _units(result)
     places = places_of(result)
     return (
-        _environment()
+        environment()
         .get_template("sequence.html.j2")
         .render(
             result=result,

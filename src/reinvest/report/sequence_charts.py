@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .charts import _time_axis
+from .charts import time_axis
 from .numbers import pointer, significant
 from .palette import LIGHT, SYMBOLS, Theme, rgba
-from .speedups import _interval, _ratio_range, _ratio_ticks, _Style
+from .speedups import Style, draw_interval, ratio_range, ratio_ticks
 from .style import axis, finite, label, layout
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def cost_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
     seconds = finite([p["seconds"] for p in result["points"] if (p["seconds"] or 0) > 0])
     figure.update_layout(**layout(theme), height=520, hovermode="closest")
     figure.update_xaxes(
-        **_time_axis(seconds), **axis(theme), title={"text": "training time of a whole sequence", "standoff": 8}
+        **time_axis(seconds), **axis(theme), title={"text": "training time of a whole sequence", "standoff": 8}
     )
     figure.update_yaxes(tickformat=".0%" if _share(result) else "~g", **axis(theme))
     return figure
@@ -162,7 +162,7 @@ def time_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
     figure = go.Figure()
     names = [n for n in result["arms"] if n != result["baseline"]]
     rows = {n: _row(result["arms"][n]) for n in names}
-    edges = _ratio_range(list(rows.values()))
+    edges = ratio_range(list(rows.values()))
     places = places_of(result)
     for k, name in enumerate(names):
         row, place = rows[name], places[name]
@@ -182,11 +182,11 @@ def time_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
                 name=label(name),
                 meta={"kind": "bar", "path": pointer("arms", name, "relative_time")},
             )
-        style = _Style(theme, place, True)
-        _interval(figure, row, -k, edges, label(name), pointer("arms", name), style)
+        style = Style(theme, place, True)
+        draw_interval(figure, row, -k, edges, label(name), pointer("arms", name), style)
     figure.update_layout(**layout(theme), height=100 + 46 * max(1, len(names)), showlegend=False, hovermode="closest")
     figure.add_vline(x=1.0, line={"color": theme.text, "width": 1.2})
-    ticks = _ratio_ticks(edges)
+    ticks = ratio_ticks(edges)
     figure.update_xaxes(
         **axis(theme),
         type="log",

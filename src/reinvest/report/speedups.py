@@ -61,7 +61,7 @@ def speedup_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
 
     figure = go.Figure()
     rows = list(interval_rows(result))
-    edges = _ratio_range([row for *_, row in rows])
+    edges = ratio_range([row for *_, row in rows])
     heights: list[float] = []
     for place, name, part, path, row in rows:
         last = heights[-1] if heights else 0.0
@@ -78,8 +78,8 @@ def speedup_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
                 font={"color": theme.quiet, "size": 12},
             )
         else:
-            _interval(
-                figure, row, heights[-1], edges, f"{label(name)} {part}".strip(), path, _Style(theme, place, bool(part))
+            draw_interval(
+                figure, row, heights[-1], edges, f"{label(name)} {part}".strip(), path, Style(theme, place, bool(part))
             )
     figure.update_layout(
         **layout(theme),
@@ -88,7 +88,7 @@ def speedup_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
         hovermode="closest",
     )
     figure.add_vline(x=1.0, line={"color": theme.text, "width": 1.2})
-    ticks = _ratio_ticks(edges)
+    ticks = ratio_ticks(edges)
     figure.update_xaxes(
         **axis(theme),
         type="log",
@@ -111,7 +111,7 @@ def speedup_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
     return figure
 
 
-class _Style:
+class Style:
     """How one interval is drawn: the whole range strong, its windows thin."""
 
     def __init__(self, theme: Theme, place: int, window: bool) -> None:
@@ -126,9 +126,10 @@ class _Style:
         }
 
 
-def _interval(
-    figure: go.Figure, row: Mapping[str, Any], y: float, edges: tuple[float, float], name: str, path: str, style: _Style
+def draw_interval(
+    figure: go.Figure, row: Mapping[str, Any], y: float, edges: tuple[float, float], name: str, path: str, style: Style
 ) -> None:
+    """One row: the whole range as a thick line with its estimate, windows as thin ones."""
     left, right = 10 ** edges[0], 10 ** edges[1]
     low, high = row["low"], row["high"]
     text = [name, _words(row["speedup"], low, high)]
@@ -177,7 +178,7 @@ def _words(speedup: float | None, low: float | None, high: float | None) -> str:
     return span if speedup is None else f"{ratio(speedup)} ({span})"
 
 
-def _ratio_range(rows: Sequence[Mapping[str, Any] | None]) -> tuple[float, float]:
+def ratio_range(rows: Sequence[Mapping[str, Any] | None]) -> tuple[float, float]:
     """Ends of the axis as powers of ten: every finite end, 1, and some room."""
     values = finite([row[k] for row in rows if row is not None for k in ("speedup", "low", "high")])
     logs = [math.log10(v) for v in values if v > 0] + [math.log10(0.85), math.log10(1.18)]
@@ -185,7 +186,7 @@ def _ratio_range(rows: Sequence[Mapping[str, Any] | None]) -> tuple[float, float
     return min(logs) - room, max(logs) + room
 
 
-def _ratio_ticks(edges: tuple[float, float]) -> list[float]:
+def ratio_ticks(edges: tuple[float, float]) -> list[float]:
     """Round ratios inside the axis that do not crowd each other; 1 is always among them."""
     inside = [t for t in RATIO_TICKS if edges[0] <= math.log10(t) <= edges[1]]
     kept = [1.0]

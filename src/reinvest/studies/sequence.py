@@ -231,7 +231,7 @@ def estimate_sequence(
     A dozen trial steps without re-use price a step of each shape of run. Left out: evaluation, what re-use costs, and
     the timing blocks.
     """
-    from ..evaluation.estimate import _probe
+    from ..evaluation.estimate import probe
     from ..evaluation.timing import steps_of
     from .sequence_cost import shape_of, shape_text
 
@@ -246,7 +246,7 @@ def estimate_sequence(
         recipe = plan.recipe(job.seed, job.duration)
         shape = shape_of(recipe)
         if shape not in prices:
-            prices[shape] = shape_text(plan, job.seed), _probe(recipe, machine)[0]
+            prices[shape] = shape_text(plan, job.seed), probe(recipe, machine)[0]
         seconds += steps_of(recipe) * prices[shape][1]
     return {
         "runs": len(every),

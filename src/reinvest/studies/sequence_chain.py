@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.errors import ReinvestError, StoreError
 from ..core.recipe import Recipe
-from ..evaluation.execute import Machine, Stopped, _shielded, _train, _workers, stop_workers
+from ..evaluation.execute import Machine, Stopped, shielded, stop_workers, train_in_worker, worker_pool
 from ..evaluation.links import USABLE
 from ..evaluation.plan import Job
 from ..loop.session import run_identity
@@ -198,8 +198,10 @@ def _in_workers(chains: Sequence[Chain], store: Any, machine: Machine, on_done: 
             return
         waiting[job.identity] = [chain]
         assert isinstance(job.what, Recipe)
-        with _shielded():
-            future = _workers(machine).submit(_train, job.what.to_dict(), job.seed, str(store.path), machine.device)
+        with shielded():
+            future = worker_pool(machine).submit(
+                train_in_worker, job.what.to_dict(), job.seed, str(store.path), machine.device
+            )
         running[future] = job
 
     try:
