@@ -7,7 +7,7 @@ one paired timing block over all arms; each arm gets a verdict against "plain". 
 the share of the gain of "forward" (online distillation) that each arm keeps at equal steps, and the local speed-up
 t_plain(q) / t_arm, where q is the arm's mean quality and t_plain is read off the plain curve (linear in log time); its
 interval is by the delta method, with t quantiles, the seeds of both arms and the error of the timing block. A teacher's own cost is left out, as it
-exists; `teacher_seconds` says what it was.
+exists; `teacher` says what it was.
 """
 
 from __future__ import annotations
@@ -42,19 +42,37 @@ def job(arm: str, recipe: ri.Recipe, replicate: int) -> Job:
 
 def students(plan: dict[str, Any], base: ri.Recipe, teachers: list[Any]) -> dict[str, list[ri.Recipe]]:
     """arm -> its recipe for each replicate (without a duration yet)."""
-    found_arms = {"plain": [base] * len(teachers)}
-    for name, arm in plan["arms"].items():
-        if "distill" in arm:
-            found_arms[name] = [base.with_(ri.Distill(t.id, **arm["distill"])) for t in teachers]
-        else:
-            found_arms[name] = [base.with_(*arm["methods"])] * len(teachers)
-    return found_arms
+    arms = {"plain": {}} | plan["arms"]
+    return {name: [student(arm, base, teachers, i) for i in range(len(teachers))] for name, arm in arms.items()}
+
+
+def student(arm: dict[str, Any], base: ri.Recipe, teachers: list[Any], i: int) -> ri.Recipe:
+    """The recipe of replicate `i` under an arm.
+
+    An arm has `methods`, `distill` (arguments of Distill), `warm_start` (those of WarmStart) and `rate`, a factor on the
+    learning rate. Student i has teacher i; with `teachers: n` the pool of that and the n - 1 after it.
+    """
+    ids = [teachers[(i + k) % len(teachers)].id for k in range(arm.get("teachers", 1))]
+    methods: list[Any] = list(arm.get("methods", ()))
+    if "warm_start" in arm:
+        methods.append(ri.WarmStart(ids[0], **arm["warm_start"]))
+    if "distill" in arm:
+        methods.append(ri.Distill(ids if len(ids) > 1 else ids[0], **arm["distill"]))
+    optimizer = {**base.optimizer, "lr": base.optimizer["lr"] * arm.get("rate", 1)}
+    return base.with_(*methods, optimizer=optimizer)
+
+
+def teacher_of(plan: dict[str, Any], base: ri.Recipe) -> ri.Recipe:
+    """The recipe of the teachers: the plan says their duration, or what differs from the students' recipe."""
+    changes = plan["teacher"]
+    return base.with_(**(changes if isinstance(changes, dict) else {"duration": changes}))
 
 
 def run(plan: dict[str, Any], store: ri.Store, machine: Machine, rounds: int) -> dict[str, Any]:
     """Train what is missing, time, judge."""
-    base = ri.Recipe.from_dict({**plan["recipe"], "duration": plan["teacher"]})
-    first = [job("teacher", base, r) for r in range(plan["replicates"])]
+    base = ri.Recipe.from_dict({**plan["recipe"], "duration": plan["durations"][0]})
+    of_teachers = teacher_of(plan, base)
+    first = [job("teacher", of_teachers, r) for r in range(plan["replicates"])]
     execute([j for j in first if found(j, store) is None], store, machine)
     teachers = [found(j, store) for j in first]
     arms = students(plan, base, teachers)
@@ -125,9 +143,9 @@ def result(
         "clock": block.clock,
         "step_ratios": {n: [math.exp(t.log_ratio), *t.interval()] for n, t in block.arms.items()},
         "teacher": {
-            "quality": [t.quality(metric) for t in teachers],
+            "quality": [t.quality(plan.get("teacher_metric", metric)) for t in teachers],
             "steps": teachers[0].steps,
-            "seconds": teachers[0].steps * block.arms["plain"].seconds_per_step,
+            "seconds": statistics.fmean(t.seconds for t in teachers),
         },
         "flags": [
             "students of several lengths share their teachers: the lengths of an arm are not independent of each other",
