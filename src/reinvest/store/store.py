@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -91,9 +91,10 @@ class Store:
     ) -> Iterator[RunWriter]:
         """Record one run while the block lasts; a chain attached inside finds it by itself.
 
-        Leaving the block finishes the run; an exception (Ctrl-C too) leaves it interrupted. The identity is the hash
-        of name, task, config, seed and parents, unless it is given or a comparison has set it in the environment (see
-        `IDENTITY_VARIABLE`); an interrupted run of the same identity is opened again
+        Leaving the block finishes the run; an exception (Ctrl-C too) leaves it interrupted, but one of this package's
+        before the first step (something was refused) leaves nothing. The identity is the hash of name, task, config,
+        seed and parents, unless it is given or a comparison has set it in the environment (see `IDENTITY_VARIABLE`); an
+        interrupted run of the same identity is opened again
         (`writer.resumed`, `writer.load_state()`), one that has ended stays, and the new run is another attempt.
         `records=False` keeps no per-example tables, `records={"views": K}` also what was said of every view in the last K
         planned epochs, for students that replay them; `facts` replaces what is found out about hardware and software.
@@ -115,6 +116,10 @@ class Store:
             except ReinvestError as second:
                 # The first error is the one to see; without its run.json the run reads as interrupted anyway.
                 error.add_note(f"while ending run {writer.id}: {second}")
+            if isinstance(error, ReinvestError) and not isinstance(error, StoreError):
+                writer.release()
+                with suppress(StoreError, OSError):  # the first error is the one to see
+                    upkeep.remove_empty(self._folder, writer.path, self._index.remove)
             raise
         finally:
             current_runs.reset(lent)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..core.errors import CorruptFile, RunBusy, SchemaTooNew, StoreError, StoreUnwritable
 from .artifacts import check_file, writing
 from .lock import hold
-from .run import ENDED, Run, Summary, read_truth, summarise
+from .run import ENDED, TRUTH, Run, Summary, read_truth, summarise
 
 DELETED = ".deleted-"
 """Beginning of the name of a folder that is being removed."""
@@ -207,6 +207,16 @@ def _remove(root: Path, folder: Path, forget: Callable[[str], None]) -> bool:
     finally:
         lock.release()
     return True
+
+
+def remove_empty(root: Path, folder: Path, forget: Callable[[str], None]) -> bool:
+    """Remove a run without a step, an entry in its curve, or any file: whether it was one."""
+    try:
+        nothing = not read_truth(folder)["steps"]
+    except (FileNotFoundError, CorruptFile, SchemaTooNew):
+        return False
+    files = (path for path in folder.iterdir() if path.name != TRUTH)
+    return nothing and not any(path.stat().st_size for path in files) and _remove(root, folder, forget)
 
 
 def tree(runs: list[Run]) -> list[tuple[int, Run]]:
