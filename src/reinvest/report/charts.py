@@ -85,21 +85,28 @@ def _band(figure: go.Figure, curve: Mapping[str, Any], name: str, colour: str) -
         for s, lo, hi in zip(curve["seconds"], curve["low"], curve["high"], strict=True)
         if lo is not None and hi is not None
     ]
-    if not known:
-        return
-    seconds = [s for s, _, _ in known]
+    if known:
+        draw_band(figure, known, name, rgba(colour, 0.13), path=pointer("arms", name, "curve"))
+
+
+def draw_band(
+    figure: go.Figure, rows: Sequence[tuple[float, float, float]], name: str, fill: str, *, path: str, **at: int
+) -> None:
+    """Fill between the low and high ends of rows (x, low, high); part of the arm's entry in the legend."""
+    x = [row[0] for row in rows]
     figure.add_scatter(
-        x=seconds + seconds[::-1],
-        y=[hi for _, _, hi in known] + [lo for _, lo, _ in known][::-1],
+        x=x + x[::-1],
+        y=[row[2] for row in rows] + [row[1] for row in reversed(rows)],
         fill="toself",
-        fillcolor=rgba(colour, 0.13),
+        fillcolor=fill,
         line={"width": 0},
         mode="lines",
         hoverinfo="skip",
         showlegend=False,
         legendgroup=name,
         name=label(name),
-        meta={"kind": "band", "path": pointer("arms", name, "curve")},
+        meta={"kind": "band", "path": path},
+        **at,
     )
 
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .charts import time_axis
+from .charts import draw_band, time_axis
 from .numbers import pointer, significant
 from .palette import LIGHT, SYMBOLS, Theme, rgba
-from .speedups import Style, draw_interval, ratio_range, ratio_ticks
+from .speedups import Style, draw_interval, ratio_axis, ratio_range
 from .style import axis, finite, label, layout
 
 if TYPE_CHECKING:
@@ -124,20 +124,8 @@ def _line(
     x = [c["position"] for _, c in cells]
     known = [c for _, c in cells if c["quality_low"] is not None and c["quality_high"] is not None]
     if known:
-        figure.add_scatter(
-            x=[c["position"] for c in known] + [c["position"] for c in reversed(known)],
-            y=[c["quality_high"] for c in known] + [c["quality_low"] for c in reversed(known)],
-            fill="toself",
-            fillcolor=rgba(colour, 0.12),
-            line={"width": 0},
-            mode="lines",
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=name,
-            name=label(name),
-            meta={"kind": "band", "path": "/positions"},
-            **at,
-        )
+        rows = [(c["position"], c["quality_low"], c["quality_high"]) for c in known]
+        draw_band(figure, rows, name, rgba(colour, 0.12), path="/positions", **at)
     figure.add_scatter(
         x=x,
         y=[c["quality"] for _, c in cells],
@@ -185,17 +173,7 @@ def time_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
         style = Style(theme, place, True)
         draw_interval(figure, row, -k, edges, label(name), pointer("arms", name), style)
     figure.update_layout(**layout(theme), height=100 + 46 * max(1, len(names)), showlegend=False, hovermode="closest")
-    figure.add_vline(x=1.0, line={"color": theme.text, "width": 1.2})
-    ticks = ratio_ticks(edges)
-    figure.update_xaxes(
-        **axis(theme),
-        type="log",
-        range=list(edges),
-        tickmode="array",
-        tickvals=ticks,
-        ticktext=[f"{t:g}" for t in ticks],
-        title={"text": "← less time  ·  total time at equal quality, scratch = 1  ·  more time →", "standoff": 8},
-    )
+    ratio_axis(figure, theme, edges, "← less time  ·  total time at equal quality, scratch = 1  ·  more time →")
     figure.update_yaxes(
         **axis(theme),
         tickmode="array",

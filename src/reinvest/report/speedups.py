@@ -87,17 +87,7 @@ def speedup_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
         showlegend=False,
         hovermode="closest",
     )
-    figure.add_vline(x=1.0, line={"color": theme.text, "width": 1.2})
-    ticks = ratio_ticks(edges)
-    figure.update_xaxes(
-        **axis(theme),
-        type="log",
-        range=list(edges),
-        tickmode="array",
-        tickvals=ticks,
-        ticktext=[f"{t:g}×" for t in ticks],
-        title={"text": "← slower  ·  speed-up  ·  faster →", "standoff": 8},
-    )
+    ratio_axis(figure, theme, edges, "← slower  ·  speed-up  ·  faster →", unit="×")
     figure.update_yaxes(
         **axis(theme),
         tickmode="array",
@@ -184,6 +174,21 @@ def ratio_range(rows: Sequence[Mapping[str, Any] | None]) -> tuple[float, float]
     logs = [math.log10(v) for v in values if v > 0] + [math.log10(0.85), math.log10(1.18)]
     room = 0.08 * (max(logs) - min(logs))
     return min(logs) - room, max(logs) + room
+
+
+def ratio_axis(figure: go.Figure, theme: Theme, edges: tuple[float, float], title: str, *, unit: str = "") -> None:
+    """Make the x axis one of ratios, logarithmic between `edges` (exponents of 10), with a line at 1."""
+    figure.add_vline(x=1.0, line={"color": theme.text, "width": 1.2})
+    ticks = ratio_ticks(edges)
+    figure.update_xaxes(
+        **axis(theme),
+        type="log",
+        range=list(edges),
+        tickmode="array",
+        tickvals=ticks,
+        ticktext=[f"{t:g}{unit}" for t in ticks],
+        title={"text": title, "standoff": 8},
+    )
 
 
 def ratio_ticks(edges: tuple[float, float]) -> list[float]:
