@@ -139,6 +139,7 @@ def test_a_rate_needs_a_rate_to_scale() -> None:
         ({"reuse": "records", "length": 1.5}, InvalidValue, "length is a share"),
         ({"reuse": "records", "length": True}, InvalidValue, "length is a share"),
         ({"reuse": "records", "last": 0}, InvalidValue, "last is a number of runs"),
+        ({"reuse": "records", "choose": "worst"}, UnknownName, "best, newest"),
         ({"reuse": "warm start", "rate": 0}, InvalidValue, "rate is a factor"),
         ({"reuse": "warm start", "fallback": "warm start"}, InvalidValue, "another policy"),
         ({"reuse": "warm start", "fallback": {"reuse": "records", "length": 0.5}}, InvalidValue, "another policy"),
@@ -183,6 +184,33 @@ def test_every_policy_says_what_it_does() -> None:
         assert policy.about, name
         assert policy.needs in ("nothing", "rows", "outputs", "weights", "rows weights")
         assert (
-            set(policy.options) <= {*DISTILL, *WARM, "rate", "last", "share", "replay", "cap", "which"}
+            set(policy.options) <= {*DISTILL, *WARM, "rate", "last", "choose", "share", "replay", "cap", "which"}
             or name == "advise"
         )
+
+
+class Judged(Earlier):
+    """A run with an accuracy on validation and another one on test, which must not matter."""
+
+    def __init__(self, run: str, validation: float | None) -> None:
+        super().__init__(run)
+        self.last = {"test": {"accuracy": 1.0 - (validation or 0.0)}}
+        if validation is not None:
+            self.last["validation"] = {"accuracy": validation}
+
+
+@pytest.mark.parametrize(
+    ("qualities", "last", "wanted"),
+    [
+        ((0.9, 0.5, 0.7), 1, A),
+        ((0.5, 0.9, 0.9), 1, C),
+        ((0.9, 0.5, 0.7), 2, [C, A]),
+        ((None, 0.5, None), 1, B),
+        ((None, None, None), 1, C),
+    ],
+)
+def test_the_best_teachers_are_chosen_on_validation(qualities: Any, last: int, wanted: Any) -> None:
+    past = [Judged(run, value) for run, value in zip((A, B, C), qualities, strict=True)]
+    policy = {"reuse": "records average", "choose": "best", "last": last}
+    assert added(policy, past)[0]["teacher"] == wanted
+    assert added({**policy, "choose": "newest"}, past)[0]["teacher"] == (C if last == 1 else [B, C])

@@ -7,6 +7,7 @@ the runs before it in the same chain (and a pool that was given from outside), n
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from ..core.recipe import Recipe
 DISTILL = ("weight", "until", "every", "probability", "reweigh", "temperature", "loss")
 WARM = ("keep", "noise", "heads", "method")
 SUBSET = ("share", "replay", "cap", "which")
+TEACHERS = ("last", "choose")
+"""Options that say which of the earlier runs teach: how many, and whether the newest or the best."""
 EVERY_POLICY = ("length", "fallback")
 """Options that any policy takes: share of the position's duration for followers, and what to do where it cannot apply."""
 
@@ -41,13 +44,14 @@ class Policy:
 
     def __call__(self, recipe: Recipe, past: Sequence[Any], **options: Any) -> Recipe:
         """The recipe of a follower; the recipe as it is where there is nothing to re-use yet."""
-        chosen = past[-self.most(options) :] if past else []
-        left = {k: v for k, v in options.items() if k not in ("length", "fallback", "last")}
+        ordered = by_quality(past, recipe) if options.get("choose") == "best" else past
+        chosen = ordered[-self.most(options) :] if past else []
+        left = {k: v for k, v in options.items() if k not in ("length", "fallback", *TEACHERS)}
         made = self.make(recipe, chosen, left) if chosen else recipe
         return made.with_(duration=scaled(made.duration, options["length"])) if past and "length" in options else made
 
     def most(self, options: Mapping[str, Any]) -> int:
-        """How many of the newest runs it looks at."""
+        """How many runs it looks at: the newest, or with choose="best" the best."""
         return int(options.get("last", 10**9 if self.several else 1))
 
 
@@ -92,6 +96,8 @@ def _check(name: str, options: Mapping[str, Any]) -> None:
         raise InvalidValue(f"last is a number of runs from 1 (the newest alone) up, got {last!r}; leave it out for all")
     if not _number(rate) or not 0 < rate <= 10:
         raise InvalidValue(f"rate is a factor on the peak learning rate above 0, up to 10, got {rate!r}; 0.33 is usual")
+    if options.get("choose", "newest") not in ("newest", "best"):
+        raise unknown("choice of teachers", str(options["choose"]), ("newest", "best"))
     fallback = options.get("fallback")
     if fallback is not None:
         inner, settings = parsed(fallback)
@@ -110,6 +116,20 @@ def scaled(duration: str, length: float) -> str:
     whole = Duration.parse(duration)
     amount = round(whole.amount * length, 9)
     return str(Duration(max(1, round(amount)) if whole.unit == "st" else amount, whole.unit))
+
+
+def by_quality(past: Sequence[Any], recipe: Recipe) -> list[Any]:
+    """Runs from the worst to the best by the last value on validation; of equal ones the newest last, unknown ones first."""
+    from ..loop.session import build_task
+
+    task = build_task(recipe)
+    sign = 1.0 if task.higher_is_better else -1.0
+
+    def quality(run: Any) -> float:
+        value = getattr(run, "last", {}).get("validation", {}).get(task.metric)
+        return -math.inf if value is None else sign * value
+
+    return sorted(past, key=quality)
 
 
 def text_of(policy: Mapping[str, Any] | str) -> str:
@@ -186,53 +206,53 @@ POLICIES: dict[str, Policy] = {
     "scratch": Policy(_scratch, (), "nothing", "every run starts from nothing"),
     "records": Policy(
         _distilled("records", "random"),
-        (*DISTILL, "last"),
+        (*DISTILL, *TEACHERS),
         "rows",
         "distilled from what the newest run recorded of each example",
     ),
     "records average": Policy(
         _distilled("records", "average"),
-        (*DISTILL, "last"),
+        (*DISTILL, *TEACHERS),
         "rows",
-        "distilled from the average of the records of all earlier runs",
+        "distilled from the average of the records of earlier runs",
         several=True,
     ),
     "records all": Policy(
         _distilled("records", "random"),
-        (*DISTILL, "last"),
+        (*DISTILL, *TEACHERS),
         "rows",
-        "distilled from the records of all earlier runs, one of them at random each step",
+        "distilled from the records of earlier runs, one of them at random each step",
         several=True,
     ),
     "clean pass": Policy(
         _distilled("clean pass", "random"),
-        (*DISTILL, "last"),
+        (*DISTILL, *TEACHERS),
         "outputs",
         "distilled from one pass of the newest run's model over the training examples",
     ),
     "forward": Policy(
         _distilled("forward", "random"),
-        (*DISTILL, "last"),
+        (*DISTILL, *TEACHERS),
         "outputs",
         "distilled from the newest run's model, asked at every step",
     ),
     "forward first": Policy(
         _distilled("forward", "random", until=0.2, weight=[0.9, 0.9]),
-        (*DISTILL, "last"),
+        (*DISTILL, *TEACHERS),
         "outputs",
         "distilled from the newest run's model in the first fifth of the run",
     ),
     "forward every": Policy(
         _distilled("forward", "random", every=10),
-        (*DISTILL, "last"),
+        (*DISTILL, *TEACHERS),
         "outputs",
         "distilled from the newest run's model, asked at every tenth step",
     ),
     "forward random": Policy(
         _distilled("forward", "random"),
-        (*DISTILL, "last"),
+        (*DISTILL, *TEACHERS),
         "outputs",
-        "distilled from all earlier models, one of them at random each step",
+        "distilled from earlier models, one of them at random each step",
         several=True,
     ),
     "warm start": Policy(

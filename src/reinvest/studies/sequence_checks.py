@@ -60,7 +60,9 @@ def _at(
 def unfit(name: str, options: Mapping[str, Any], recipe: Recipe, past: Sequence[Recipe | None]) -> str:
     """Why a policy cannot make `recipe` from runs of the recipes `past` (None: unknown); "" if it can."""
     policy = POLICIES[name]
-    for earlier in past[-policy.most(options) :]:
+    # Which run will turn out best is not known before: any of them may teach.
+    may_teach = past if options.get("choose") == "best" else past[-policy.most(options) :]
+    for earlier in may_teach:
         if earlier is None or policy.needs == "nothing":
             continue
         try:
