@@ -12,6 +12,7 @@ import contract_select
 import contract_surgery
 import contract_targets
 import contract_weights
+from contract_setups import CONTRACTS
 from reinvest._testing.pair import run_pair
 from reinvest.methods._catalog import catalog
 from reinvest.testing import MethodContract
@@ -30,5 +31,6 @@ CASES = (
 @functools.lru_cache(maxsize=1)
 def pair_of_all() -> dict[str, list[dict[str, Any]]]:
     """Every method's results on two processes; one pair of them runs all methods."""
-    found = run_pair([(m, CASES[n].acting(m)) for n, m in catalog.items()], MethodContract.setup.plain())
+    setups = [CONTRACTS.get(name, MethodContract).setup.plain() for name in catalog]
+    found = run_pair([(m, CASES[n].acting(m)) for n, m in catalog.items()], setups)
     return dict(zip(catalog, found, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from contract_case import Case
 from reinvest import functional as ops
 from reinvest.testing import HandLoop
@@ -34,6 +36,32 @@ class LatestByHand(HandLoop):
             current.copy_(mean)
 
 
+class StochasticByHand(HandLoop):
+    def start(self):
+        self.current = [t for t in self.model.state_dict().values() if t.is_floating_point()]
+        self.mean, self.count = [torch.empty_like(t) for t in self.current], 0
+
+    def weights(self):
+        if self.progress >= 0.3 and (self.setup.total_steps - self.step) % 2 == 0:
+            self.count += 1
+            ops.add_to_mean(self.mean, self.current, self.count)
+
+    def finish(self):
+        for current, mean in zip(self.current, self.mean, strict=True):
+            current.copy_(mean)
+
+
+class FreezeByHand(HandLoop):
+    def weights(self):
+        layers = ops.layers_in_order(self.model)
+        count = ops.frozen_layers(self.progress, len(layers), start=0.3, share=0.8, stages=3)
+        for parameter in (p for layer in layers[:count] for p in layer):
+            parameter.requires_grad_(False).grad = None
+
+    def finish(self):
+        self.model.requires_grad_(True)
+
+
 CASES = {
     "EMA": Case(
         AverageByHand,
@@ -56,6 +84,28 @@ CASES = {
             {"every": "12parsecs"},
             {"start": -0.1},
             {"start": 1.5},
+        ),
+    ),
+    "SWA": Case(
+        StochasticByHand,
+        (
+            {"start": -0.1},
+            {"start": 1.5},
+            {"every": "0st"},
+            {"every": "10min"},
+            {"every": "12parsecs"},
+        ),
+    ),
+    "LayerFreezing": Case(
+        FreezeByHand,
+        (
+            {"start": -0.1},
+            {"start": 1.5},
+            {"share": -1},
+            {"share": 2},
+            {"stages": 0},
+            {"stages": 7},
+            {"stages": 2.5},
         ),
     ),
 }

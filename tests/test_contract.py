@@ -11,6 +11,7 @@ import torch._inductor.config
 from torch import nn
 
 from contract_cases import CASES, pair_of_all
+from contract_setups import CONTRACTS
 from reinvest._testing.compare import distance
 from reinvest._testing.loops import ChainLoop, Setup
 from reinvest.methods._catalog import catalog
@@ -25,7 +26,7 @@ def _contract(name: str) -> type[MethodContract]:
 
     return type(
         f"Test{name}",
-        (MethodContract,),
+        (CONTRACTS.get(name, MethodContract),),
         {
             "method": catalog[name],
             "bad": case.bad,

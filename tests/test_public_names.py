@@ -28,6 +28,7 @@ PUBLIC = [
     "Task",
     "Verdict",
     "__version__",
+    "ablate",
     "advise",
     "clean_pass",
     "comparable",

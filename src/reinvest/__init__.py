@@ -17,27 +17,51 @@ _catalogues.update(
     schedule="reinvest.methods.schedules:catalog",
     task="reinvest.testbed.tasks:catalog",
     model="reinvest.testbed.models:catalog",
-    report="reinvest.report.html:catalog",
+    report="reinvest.report.pages:catalog",
     teacher="reinvest.reuse.teachers:catalog",
     fit="reinvest.reuse.fit:catalog",
     scores="reinvest.reuse.selection:catalog",
 )
 
 _METHODS = {
+    "ALiBi": "methods.surgery.alibi",
+    "AugMix": "methods.augment.augmix",
     "BlurPool": "methods.surgery.blurpool",
+    "ChannelsLast": "methods.surgery.channels_last",
+    "ColOut": "methods.augment.colout",
     "Curriculum": "methods.select.curriculum",
+    "CutMix": "methods.augment.cutmix",
     "Cutout": "methods.augment.cutout",
+    "DecoupledWeightDecay": "methods.gradients.weight_decay",
     "Distill": "methods.losses.distillation",
     "EMA": "methods.weights.ema",
+    "FactorizedLayers": "methods.surgery.factorized",
+    "GatedLinearUnits": "methods.surgery.gated_linear_units",
+    "GhostBatchNorm": "methods.surgery.ghost_batch_norm",
     "GradientClipping": "methods.gradients.clipping",
+    "GyroDropout": "methods.surgery.gyro_dropout",
     "LAWA": "methods.weights.lawa",
     "LabelSmoothing": "methods.targets.label_smoothing",
+    "LayerFreezing": "methods.weights.layer_freezing",
+    "LayerwiseRates": "methods.surgery.layerwise_rates",
+    "LowPrecisionNorm": "methods.surgery.low_precision_norm",
+    "MagnitudePruning": "methods.gradients.magnitude_pruning",
+    "MemorySavingActivations": "methods.surgery.memory_saving",
+    "MaskingRate": "methods.augment.masking_rate",
     "Mixup": "methods.augment.mixup",
+    "NMSparsity": "methods.gradients.nm_sparsity",
     "ProgressiveResizing": "methods.augment.progressive_resizing",
+    "RandAugment": "methods.augment.randaugment",
     "SAM": "methods.gradients.sam",
+    "SWA": "methods.weights.swa",
     "SelectiveBackprop": "methods.select.selective_backprop",
+    "SequenceLengthWarmup": "methods.augment.sequence_length",
+    "SqueezeExcite": "methods.surgery.squeeze_excite",
+    "StochasticDepth": "methods.surgery.stochastic_depth",
+    "StripCut": "methods.augment.strip_cut",
     "Subset": "methods.select.subset",
     "WarmStart": "methods.surgery.warm_start",
+    "WeightStandardization": "methods.surgery.weight_standardization",
     "Weighting": "methods.losses.weighting",
 }
 """Where each method of the catalogue lives, so that `ri.Mixup` needs no walk through all of them."""
@@ -68,6 +92,7 @@ _HOMES = {
     "Study": "evaluation.study",
     "compare": "evaluation.compare",
     "verdict": "evaluation.judge",
+    "ablate": "studies.ablation",
     "advise": "studies.advise",
     "clean_pass": "reuse.clean",
     "Verdict": "evaluation.outcome",
@@ -91,6 +116,7 @@ __all__ = [
     "Task",
     "Verdict",
     "__version__",
+    "ablate",
     "advise",
     "clean_pass",
     "comparable",
@@ -121,23 +147,48 @@ if TYPE_CHECKING:
     from .evaluation.study import Study
     from .loop.evaluate import evaluate
     from .loop.train import train
+    from .methods.augment.augmix import AugMix as AugMix
+    from .methods.augment.colout import ColOut as ColOut
+    from .methods.augment.cutmix import CutMix as CutMix
     from .methods.augment.cutout import Cutout as Cutout
+    from .methods.augment.masking_rate import MaskingRate as MaskingRate
     from .methods.augment.mixup import Mixup as Mixup
     from .methods.augment.progressive_resizing import ProgressiveResizing as ProgressiveResizing
+    from .methods.augment.randaugment import RandAugment as RandAugment
+    from .methods.augment.sequence_length import SequenceLengthWarmup as SequenceLengthWarmup
+    from .methods.augment.strip_cut import StripCut as StripCut
     from .methods.gradients.clipping import GradientClipping as GradientClipping
+    from .methods.gradients.magnitude_pruning import MagnitudePruning as MagnitudePruning
+    from .methods.gradients.nm_sparsity import NMSparsity as NMSparsity
     from .methods.gradients.sam import SAM as SAM
+    from .methods.gradients.weight_decay import DecoupledWeightDecay as DecoupledWeightDecay
     from .methods.losses.distillation import Distill as Distill
     from .methods.losses.weighting import Weighting as Weighting
     from .methods.select.curriculum import Curriculum as Curriculum
     from .methods.select.selective_backprop import SelectiveBackprop as SelectiveBackprop
     from .methods.select.subset import Subset as Subset
+    from .methods.surgery.alibi import ALiBi as ALiBi
     from .methods.surgery.blurpool import BlurPool as BlurPool
+    from .methods.surgery.channels_last import ChannelsLast as ChannelsLast
+    from .methods.surgery.factorized import FactorizedLayers as FactorizedLayers
+    from .methods.surgery.gated_linear_units import GatedLinearUnits as GatedLinearUnits
+    from .methods.surgery.ghost_batch_norm import GhostBatchNorm as GhostBatchNorm
+    from .methods.surgery.gyro_dropout import GyroDropout as GyroDropout
+    from .methods.surgery.layerwise_rates import LayerwiseRates as LayerwiseRates
+    from .methods.surgery.low_precision_norm import LowPrecisionNorm as LowPrecisionNorm
+    from .methods.surgery.memory_saving import MemorySavingActivations as MemorySavingActivations
+    from .methods.surgery.squeeze_excite import SqueezeExcite as SqueezeExcite
+    from .methods.surgery.stochastic_depth import StochasticDepth as StochasticDepth
     from .methods.surgery.warm_start import WarmStart as WarmStart
+    from .methods.surgery.weight_standardization import WeightStandardization as WeightStandardization
     from .methods.targets.label_smoothing import LabelSmoothing as LabelSmoothing
     from .methods.weights.ema import EMA as EMA
     from .methods.weights.lawa import LAWA as LAWA
+    from .methods.weights.layer_freezing import LayerFreezing as LayerFreezing
+    from .methods.weights.swa import SWA as SWA
     from .reuse.clean import clean_pass
     from .store import Run, Store
+    from .studies.ablation import ablate
     from .studies.advise import advise
     from .testbed.tasks.task import Task
 

@@ -41,3 +41,8 @@ def test_every_file_gives_a_function_too():
 def test_functions_are_documented():
     for name in functional.__all__:
         assert inspect.getdoc(getattr(functional, name))
+
+
+def test_domains_have_one_word_each():
+    for method in catalog.values():
+        assert set(method.card.domains) <= {"vision", "language", "audio", "tabular"}, method

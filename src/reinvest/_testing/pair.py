@@ -25,24 +25,26 @@ def _average(model: nn.Module) -> None:
             parameter.grad /= RANKS
 
 
-def _rank(rank: int, cases: Sequence[Case], setup: Setup, folder: str) -> None:
+def _rank(rank: int, cases: Sequence[Case], setups: Sequence[Setup], folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS)
     try:
-        for k, (method, arguments) in enumerate(cases):
+        for k, ((method, arguments), setup) in enumerate(zip(cases, setups, strict=True)):
             loop = ChainLoop(setup, [method(**arguments)], ranks=(rank, RANKS), average=_average).run()
             torch.save(loop.result(), Path(folder, f"{k}-{rank}.pt"))
     finally:
         torch.distributed.destroy_process_group()
 
 
-def run_pair(cases: Sequence[Case], setup: Setup) -> list[list[dict[str, Any]]]:
+def run_pair(cases: Sequence[Case], setup: Setup | Sequence[Setup]) -> list[list[dict[str, Any]]]:
     """Train every case on two processes, each with its half of every batch; results [case][rank].
 
-    One pair of processes runs all cases one after the other. Method classes must be importable by name.
+    One pair of processes runs all cases one after the other, on one setup or each on its own. Classes of methods and
+    setups must be importable by name.
     """
+    setups = [setup] * len(cases) if isinstance(setup, Setup) else list(setup)
     with tempfile.TemporaryDirectory() as folder:
-        spawn(_rank, (list(cases), setup, folder), nprocs=RANKS)  # type: ignore[no-untyped-call]
+        spawn(_rank, (list(cases), setups, folder), nprocs=RANKS)  # type: ignore[no-untyped-call]
         return [
             [torch.load(Path(folder, f"{k}-{rank}.pt"), weights_only=True) for rank in range(RANKS)]
             for k in range(len(cases))

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:DEMO", "compare three changes with a baseline on packaged data: runs, verdicts, report"),
     "train": ("train:TRAIN", "train one recipe with one seed"),
     "compare": ("compare:COMPARE", "run a study (arms x durations x seeds) and judge every arm"),
+    "ablate": ("ablate:ABLATE", "which methods of a recipe help, alone and together"),
     "sequence": ("sequence:SEQUENCE", "related runs in a row, with and without re-use, judged as whole sequences"),
     "advise": ("advise:ADVISE", "which earlier runs help a recipe, how, and what that is known to save"),
     "recommend": ("advise:RECOMMEND", "which re-use for which situation, from the stored sequence studies"),
@@ -169,6 +170,7 @@ def _interrupted(words: list[str], out: Output) -> int:
         "demo": study,
         "compare": study,
         "sequence": study,
+        "ablate": study,
         "train": "the same command continues from its last saved state, or from the start",
     }.get(name, "nothing was left half done")
     text = f"interrupted: {kept}"

@@ -42,7 +42,16 @@ def _run(options: Namespace, out: Output) -> int:
         return 0
     cards = [about(method) for method in catalogue("method").values()]
     cards.sort(key=lambda c: (c["phase"], c["name"]))
-    rows = [[c["name"], c["phase"], c["cost"].split(";")[0].split(". ")[0], f"{c['year']}", c["arxiv"]] for c in cards]
+    rows = [
+        [
+            c["name"] + (" (experimental)" if c["experimental"] else ""),
+            c["phase"],
+            c["cost"].split(";")[0].split(". ")[0],
+            f"{c['year']}",
+            c["arxiv"],
+        ]
+        for c in cards
+    ]
     out.give({"methods": cards}, lambda: table(["method", "phase", "cost per step", "year", "arXiv"], rows))
     return 0
 
@@ -52,6 +61,8 @@ def _card(card: dict[str, Any]) -> str:
     lines = [f"{card['name']}({arguments})", "", card["doc"], ""]
     lines += [f"{key + ':':<10} {card[key]}" for key in ("title", "paper", "year", "arxiv", "phase", "cost", "breaks")]
     lines.append(f"{'domains:':<10} {', '.join(card['domains'])}")
+    if card["experimental"]:
+        lines.append(f"{'tier:':<10} experimental: little independent evidence so far")
     if card["conflicts"]:
         lines.append(f"{'conflicts:':<10} {', '.join(card['conflicts'])}")
     lines.append(

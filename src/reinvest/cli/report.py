@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import Namespace
 
@@ -13,12 +15,18 @@ from ._verdicts import print_table, target
 
 def _arguments(parser: Parser) -> None:
     parser.add_argument(
-        "result", type=str, metavar="RESULT.json", help="the JSON file that compare, demo or verdict --out wrote"
+        "result",
+        type=str,
+        metavar="RESULT.json",
+        help="the JSON file that compare, demo, sequence, ablate or verdict --out wrote",
     )
     option(parser, "--out", type=str, metavar="FILE.html", help="the report (default: the result's path with .html)")
 
 
 def _run(options: Namespace, out: Output) -> int:
+    kind = _kind(options.result)
+    if kind in ("sequence", "ablation"):
+        return _study_page(kind, options, out)
     from ..evaluation.result import read_result
 
     result = read_result(options.result)
@@ -29,6 +37,32 @@ def _run(options: Namespace, out: Output) -> int:
     print_table(result, out)
     verdicts = {arm: entry["verdict"] for arm, entry in result["arms"].items() if entry["verdict"] is not None}
     out.give({"report": str(file), "title": result["title"], "verdicts": verdicts}, lambda: f"\nReport: {file}")
+    return 0
+
+
+def _kind(path: str) -> str:
+    """The kind of a result; "" for what is none, which its reader then refuses."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf8"))
+        return str(found.get("kind", "")) if isinstance(found, dict) else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _study_page(kind: str, options: Namespace, out: Output) -> int:
+    """The page and tables of a sequence study or an ablation."""
+    from ..report.ablation import print_ablation
+    from ..report.pages import catalog
+    from ..report.sequence import print_sequence
+    from ..studies.ablation import read_ablation
+    from ..studies.sequence_result import read_sequence
+
+    read, show = {"sequence": (read_sequence, print_sequence), "ablation": (read_ablation, print_ablation)}[kind]
+    result: dict[str, Any] = read(options.result)
+    file = target(options.get("out") or str(Path(options.result).with_suffix(".html")))
+    catalog[kind](result, file)
+    out.show(lambda console: show(result, console))
+    out.give({"report": str(file), "title": result["title"], "kind": kind}, lambda: f"\nPage: {file}")
     return 0
 
 

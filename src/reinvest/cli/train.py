@@ -38,7 +38,7 @@ def recipe_arguments(parser: Parser) -> None:
         "optimizer": "any optimizer of torch.optim; its arguments as --optimizer.lr 0.1 "
         "(default: sgd, lr 0.1, momentum 0.9, "
         "nesterov, weight_decay 0.0005)",
-        "schedule": "constant, cosine, linear, one_cycle, over the whole duration; --schedule.warmup is a share of it "
+        "schedule": "constant, cosine, linear, one_cycle, cooldown, cyclic, over the whole duration; --schedule.warmup is a share of it "
         "(default: cosine, warmup 0.05)",
     }
     for name in NAMED:

@@ -102,7 +102,7 @@ class Attachment:
         """Start the methods in order; each one that has started will be finished, whatever happens."""
         self.ending.callback(self._end_recording)
         # What changes the model comes first, wherever it is listed: an average begins at the weights it leaves.
-        for method in sorted(self.chain.members, key=lambda m: phases_of(m) != ["start"]):
+        for method in sorted(self.chain.members, key=lambda m: phases_of(m)[0] != "start"):
             if method.changes_model and self.compiled:
                 raise Conflict(
                     f"{method.name} replaces modules and needs a model that is not compiled yet, got a compiled one; attach first, compile inside"
@@ -220,9 +220,9 @@ class Attachment:
         return _valid(target) / max(1.0, _valid(whole))
 
     def record(self, losses: Tensor | None, output: Tensor, target: Any) -> None:
-        """Hand the raw cross-entropy against the original labels to the recorder; blended examples are left out."""
+        """Hand the raw cross-entropy against the original labels to the recorder; blended and moved examples are left out."""
         batch = self.batch
-        if self.recorder is None or batch is None or batch.ids is None or batch.mix is not None:
+        if self.recorder is None or batch is None or batch.ids is None or batch.mix is not None or batch.moved:
             return
         if not isinstance(target, Tensor) or target.is_floating_point() or output.ndim != target.ndim + 1:
             return

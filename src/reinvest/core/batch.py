@@ -44,6 +44,8 @@ class Batch:
     ids: Tensor | None
     container: Any
     mix: Mix | None = None
+    moved: bool = False
+    """Whether label maps were cut or shifted: their pixels no longer lie where those of the stored picture do."""
 
     def __len__(self) -> int:
         for value in (self.targets, self.inputs, self.ids):
@@ -81,7 +83,9 @@ class Batch:
             return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
 
         mix = None if self.mix is None else self.mix.take(rows)
-        return Batch(pick(self.inputs), pick(self.targets), pick(self.ids), _map(self.container, pick), mix)
+        return Batch(
+            pick(self.inputs), pick(self.targets), pick(self.ids), map_container(self.container, pick), mix, self.moved
+        )
 
     def package(self) -> Any:
         """What the user's loop receives: the loader's own type, less the id, with the current input and target."""
@@ -115,7 +119,8 @@ def _rebuild(box: Any, values: list[Any]) -> Any:
     return type(box)(values)
 
 
-def _map(box: Any, change: Callable[[Any], Any]) -> Any:
+def map_container(box: Any, change: Callable[[Any], Any]) -> Any:
+    """A loader's item of the same type, with `change` made to everything in it."""
     if isinstance(box, Mapping):
         return _like(box, {k: change(v) for k, v in box.items()})
     if isinstance(box, Tensor):

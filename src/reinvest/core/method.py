@@ -67,7 +67,8 @@ class Context:
 class Card:
     """The source of a method and what a user should know before taking it.
 
-    cost is the expected cost per step relative to plain training, in words; breaks says when the method fails.
+    cost is the expected cost per step relative to plain training, in words; breaks says when the method fails;
+    experimental: little independent evidence, so it is not counted among the methods that are recommended to be tried.
     """
 
     title: str
@@ -80,6 +81,7 @@ class Card:
     domains: tuple[str, ...]
     conflicts: tuple[str, ...] = ()
     references: tuple[str, ...] = field(default=())
+    experimental: bool = False
 
 
 class Method:
@@ -223,6 +225,6 @@ def overrides(method: Method, phase: str) -> bool:
 
 
 def phases_of(method: Method) -> list[str]:
-    """The phases in which the method acts, in the order of a step ("start" only for surgery)."""
+    """The phases in which the method acts, in the order of a step; "start" first for surgery and where there is no other."""
     found = [phase for phase in PHASES if overrides(method, phase)]
-    return found or ["start"]
+    return ["start", *found] if method.changes_model else found or ["start"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batch import Batch, Mix, _map
+from .batch import Batch, Mix, map_container
 from .errors import InvalidValue
 
 
@@ -52,8 +52,9 @@ def join(batches: list[Batch]) -> Batch:
         column([b.inputs for b in batches]),
         column([b.targets for b in batches]),
         column([b.ids for b in batches]),
-        _map(first.container, rebuild),
+        map_container(first.container, rebuild),
         mix,
+        first.moved,
     )
 
 

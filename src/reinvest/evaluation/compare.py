@@ -33,11 +33,12 @@ __all__ = ["Listener", "Verdicts", "compare", "estimate", "judge", "run_study"]
 
 
 class Verdicts(Mapping[str, Verdict]):
-    """The outcome of a comparison: {arm: Verdict}, and `result`, every figure of it as plain values."""
+    """The outcome of a comparison: {arm: Verdict}; `result`, every figure of it as plain values; the timing `block`."""
 
-    def __init__(self, verdicts: Mapping[str, Verdict], result: dict[str, Any]) -> None:
+    def __init__(self, verdicts: Mapping[str, Verdict], result: dict[str, Any], block: Block | None = None) -> None:
         self._verdicts = dict(verdicts)
         self.result = result
+        self.block = block
 
     def __getitem__(self, arm: str) -> Verdict:
         return self._verdicts[arm]
@@ -231,7 +232,7 @@ def judge(
         reproduce=reproduce,
         own_clock=own,
     )
-    return Verdicts(judged, result)
+    return Verdicts(judged, result, block)
 
 
 def _prices(study: Study, block: Block | None) -> dict[tuple[str, str], float]:

@@ -23,30 +23,33 @@ STEPS_PER_PROBE = 12
 def estimate(
     study: Study, store: Any, *, workers: int | None = None, threads: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
-    """What a study would cost: {"runs", "found", "hours", "disk_bytes", "workers", "threads", "seconds_per_step"}.
+    """What a study would cost: {"runs", "found", "hours", "hours_by_arm", "disk_bytes", "workers", "threads", "seconds_per_step"}.
 
     A dozen trial steps of every recipe arm price its steps; hours count the training of the missing runs on `workers`
-    processes. Left out of the hours: evaluation, the timing block, and arms that are commands or callables.
+    processes, each arm's share of them by name. Left out of the hours: evaluation, the timing block, and arms that are commands or callables.
     """
     study = study.resolved(functools.partial(full_id, store))
     machine = machine_for(study, workers, threads, device)
     jobs = plan(study)
     todo = [job for job in jobs if found(job, store) is None]
     per_step: dict[str, float] = {}
-    seconds = disk = 0.0
+    seconds: dict[str, float] = {}
+    disk = 0.0
     for name, arm in study.all_arms().items():
         if not isinstance(arm, Recipe):
             continue
         per_step[name], size, rows, classes, per_epoch = probe(replace(arm, duration=study.durations[0]), machine)
         steps = {d: steps_of(replace(arm, duration=d)) for d in study.durations}
+        seconds[name] = 0.0
         for job in todo:
             if job.arm == name:
-                seconds += steps[job.duration] * per_step[name]
+                seconds[name] += steps[job.duration] * per_step[name]
                 disk += size + rows * (classes + 8 * -(-steps[job.duration] // per_epoch))
     return {
         "runs": len(jobs),
         "found": len(jobs) - len(todo),
-        "hours": seconds / machine.workers / 3600,
+        "hours": sum(seconds.values()) / machine.workers / 3600,
+        "hours_by_arm": {name: value / machine.workers / 3600 for name, value in seconds.items()},
         "disk_bytes": int(disk),
         "workers": machine.workers,
         "threads": machine.threads,

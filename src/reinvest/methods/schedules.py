@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from ..core.errors import InvalidValue
 
+ROUNDING = 1e-9
+"""Shares of the run this close are the same."""
+
 
 def _checked(progress: float, warmup: float, final: float) -> None:
     if not 0.0 <= progress <= 1.0:
@@ -69,4 +72,68 @@ def one_cycle(progress: float, *, warmup: float = 0.3, final: float = 0.0) -> fl
     return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * _after(progress, warmup)))
 
 
-catalog: dict[str, Callable[..., float]] = {f.__name__: f for f in (constant, cosine, linear, one_cycle)}
+def cooldown(progress: float, *, share: float = 0.2, warmup: float = 0.0, final: float = 0.0) -> float:
+    """Linear from 0 to 1 during the warm-up, then 1, then 1 - sqrt(t) down to `final` (Hägele et al., 2405.18392).
+
+    progress in [0, 1]; share: of the run that the cool-down takes, in (0, 1], with t its share done; warmup: share of
+    the run in [0, 1); final: factor at the end, in [0, 1]. Raises InvalidValue for a value outside its range, and for a
+    warm-up and a cool-down that take more than the whole run.
+    """
+    _checked(progress, warmup, final)
+    if not 0.0 < share <= 1.0:
+        raise InvalidValue(f"share is of the run, above 0 and up to 1, got {share!r}; 0.2 is usual")
+    if warmup + share > 1.0 + ROUNDING:
+        raise InvalidValue(
+            f"warm-up and cool-down take the whole run at most, got warmup={warmup!r} and share={share!r}; shorten one"
+        )
+    if progress < warmup:
+        return progress / warmup
+    done = max(0.0, 1.0 - (1.0 - progress) / share)
+    return 1.0 - (1.0 - final) * math.sqrt(done)
+
+
+def cycle_ends(cycles: int = 3, *, growth: float = 2.0, warmup: float = 0.0) -> list[float]:
+    """Where the cycles of `cyclic` end, as shares of the run: there a run of that length is finished.
+
+    After the warm-up come `cycles` cycles (1 up), each `growth` (1 up) times as long as the one before it. The last end
+    is 1.0. With warmup = 1 / 2 ** cycles and growth 2 every end is twice the one before it.
+    Raises InvalidValue for values outside their ranges, and for a warm-up longer than twice the first cycle.
+    """
+    _checked(1.0, warmup, 0.0)
+    if not isinstance(cycles, int) or isinstance(cycles, bool) or cycles < 1:
+        raise InvalidValue(f"cycles is a whole number from 1 up, got {cycles!r}; 3 to 6 are usual")
+    if not 1.0 <= growth < math.inf:
+        raise InvalidValue(f"growth is from 1 (equal cycles) up, got {growth!r}; 2.0 is usual")
+    lengths = [growth**k for k in range(cycles)]
+    ends = [warmup + (1.0 - warmup) * sum(lengths[: k + 1]) / sum(lengths) for k in range(cycles)]
+    if warmup > 2.0 * (ends[0] - warmup) + ROUNDING:
+        raise InvalidValue(
+            f"the warm-up is at most twice as long as the first cycle ({ends[0] - warmup:.3g} of the run), got "
+            f"warmup={warmup!r}; shorten it or take fewer cycles"
+        )
+    return [*ends[:-1], 1.0]
+
+
+def cyclic(progress: float, *, cycles: int = 3, growth: float = 2.0, warmup: float = 0.0, final: float = 0.0) -> float:
+    """Linear from 0 to 1 during the warm-up, then half a cosine from 1 to `final` in each of several cycles.
+
+    Cycles grow by `growth`; `cycle_ends` says where they end, where the factor is `final` and from where on it begins
+    anew at 1 without a warm-up (Portes et al., 2206.00832). What is read at an end stands for a run of that length; ends
+    of one run are not independent of each other.
+    progress in [0, 1]; cycles: 1 (which is `cosine`) up; growth: 1 up; warmup: share of the run in [0, 1), at most twice
+    the first cycle; final: factor at the end of each cycle, in [0, 1]. Raises InvalidValue for a value outside its range.
+    """
+    _checked(progress, warmup, final)
+    ends = cycle_ends(cycles, growth=growth, warmup=warmup)
+    if progress < warmup:
+        return progress / warmup
+    # An end belongs to the cycle that it ends; rounding must not make the end of a cycle the start of the next.
+    own = next(k for k, end in enumerate(ends) if progress <= end + ROUNDING)
+    begin = ends[own - 1] if own else warmup
+    done = min(1.0, (progress - begin) / (ends[own] - begin))
+    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+catalog: dict[str, Callable[..., float]] = {
+    f.__name__: f for f in (constant, cooldown, cosine, cyclic, linear, one_cycle)
+}

@@ -186,6 +186,3 @@ def _pictures(result: Mapping[str, Any]) -> dict[str, Any]:
         light, dark = (json.loads(draw(result, theme).to_json()) for theme in (LIGHT, DARK))
         out[name] = {"data": light["data"], "layout": light["layout"], "dark": theme_changes(light, dark)}
     return out
-
-
-catalog = {"html": write_report}

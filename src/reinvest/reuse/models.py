@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..core import names
+from ..core.chain import Methods, NoEffectWarning
 from ..core.errors import InvalidValue
 from ..core.method import Context
+from ..core.protocols import current_recorder
 from ..core.recipe import Recipe, identity
 
 
@@ -32,6 +35,8 @@ def model_of(run: Any, context: Context) -> nn.Module:
     classes = known.get("classes") or context.task.classes
     with torch.random.fork_rng():
         model: nn.Module = factory(input_shape=_input_shape(context), classes=classes, **arguments)
+    as_trained = ":" not in spec["name"] or _is_as_trained(run, model)
+    operate(model, run)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -40,12 +45,29 @@ def model_of(run: Any, context: Context) -> nn.Module:
             f"a run's weights fit the model of its recipe, got run {run.id!r} and {spec['name']!r}, which do not "
             f"({reason}); restore the code that it was trained with"
         ) from None
-    if ":" in spec["name"] and not _is_as_trained(run, model):
+    if not as_trained:
         raise InvalidValue(
             f"a run's model is built by the code that it was trained with, got {spec['name']!r}, which has changed since "
             f"run {run.id!r}; restore that code, or use source='records'"
         )
     return model.to(context.device).eval().requires_grad_(False)
+
+
+def operate(model: nn.Module, run: Any) -> None:
+    """Make the changes to the model, in place, that the methods of the run's recipe had made when its weights were saved."""
+    made = Recipe.from_dict(run.config).build_methods()
+    surgery = [method for method in made if method.changes_model]
+    if not surgery:
+        return
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    token = current_recorder.set(None)  # this is no part of the run that is being recorded
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng():
+            warnings.simplefilter("ignore", NoEffectWarning)
+            with Methods(*surgery).attach(model, optimizer, duration="1st", data=[0], seed=run.seed):
+                pass
+    finally:
+        current_recorder.reset(token)
 
 
 def _is_as_trained(run: Any, model: nn.Module) -> bool:

@@ -130,6 +130,11 @@ class TableTeacher:
 
     def __call__(self, batch: Batch, context: Context) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities [B, C] or [B, C, P] of the batch's examples; blends are blended likewise."""
+        if batch.moved:
+            raise InvalidValue(
+                "records of pixels lie on the pictures as they are stored, got label maps that were cut or shifted; "
+                "leave that method out, or use source='forward'"
+            )
         ids = batch.need_ids("Distill from records")
         if self._labels is not None and context.step < context.steps_per_epoch:
             self._compare_labels(ids, batch.targets)

@@ -142,24 +142,29 @@ def slug(title: str) -> str:
 
 def read_sequence(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a result file. Raises InvalidValue if it is absent, CorruptFile if it is none, SchemaTooNew for a later one."""
+    return read_kind(path, "sequence", SCHEMA, "arms", "a sequence study's")
+
+
+def read_kind(path: str | os.PathLike[str], kind: str, schema: int, needed: str, whose: str) -> dict[str, Any]:
+    """Read a result of one kind that has the field `needed`; errors as for `read_sequence`."""
     file = Path(path)
     if not file.is_file():
         raise InvalidValue(
-            f"a result is a JSON file written by reinvest sequence, got {str(path)!r}, which does not exist; check the path"
+            f"{whose} result is a JSON file that reinvest wrote, got {str(path)!r}, which does not exist; check the path"
         )
     try:
         result = json.loads(file.read_text(encoding="utf8"))
-        fits = result["kind"] == "sequence" and isinstance(result["schema"], int) and bool(result["arms"])
+        fits = result["kind"] == kind and isinstance(result["schema"], int) and bool(result[needed])
     except (ValueError, KeyError, TypeError):
         fits = False
     if not fits:
         raise CorruptFile(
-            f"a sequence study's result has kind 'sequence' and arms, got {file.name} without them; "
-            "run the study again (finished runs are kept)"
+            f"{whose} result has kind {kind!r} and {needed}, got {file.name} without them; "
+            "run it again (finished runs are kept)"
         )
-    if result["schema"] > SCHEMA:
+    if result["schema"] > schema:
         raise SchemaTooNew(
-            f"this version reads sequence studies up to schema {SCHEMA}, got {result['schema']} in {file.name}; "
+            f"this version reads results of kind {kind!r} up to schema {schema}, got {result['schema']} in {file.name}; "
             "install a later reinvest"
         )
     return dict(result)

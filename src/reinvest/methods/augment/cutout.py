@@ -91,10 +91,11 @@ class Cutout(Method):
         if self.length == 0:
             return batch
         x = batch.images("Cutout")
-        return batch.with_inputs(cut_out(x, self.length, _centres(batch, x, context), self.value))
+        return batch.with_inputs(cut_out(x, self.length, hole_centres(batch, x, context), self.value))
 
 
-def _centres(batch: Batch, x: Tensor, context: Context) -> Tensor:
+def hole_centres(batch: Batch, x: Tensor, context: Context) -> Tensor:
+    """Uniform centres int64 [B, 2] for pictures x: those of (epoch, id), or of the place in the batch without ids."""
     height, width = x.shape[-2:]
     if batch.ids is not None:
         return torch.cat(

@@ -25,37 +25,65 @@ def mix_examples(x: Tensor, alpha: float, draws: Stream) -> tuple[Tensor, Tensor
         raise InvalidValue(
             f"Mixup blends floating inputs, got {x.dtype}; convert them first (token ids cannot be blended)"
         )
+    partners = draws.permutation(len(x)).to(x.device)
+    coefficient = draw_coefficient(alpha, draws)
+    return x * coefficient + x[partners] * (1.0 - coefficient), partners, coefficient
+
+
+def draw_coefficient(alpha: float, draws: Stream) -> float:
+    """c ~ Beta(alpha, alpha) in [0, 1], on the host. Raises InvalidValue for alpha not above 0."""
     if not alpha > 0:
         raise InvalidValue(f"alpha is above 0 where examples are blended, got {alpha!r}; 0.2 is usual")
     # Imported here because scipy.special takes a tenth of a second that other methods need not pay.
     from scipy.special import betaincinv
 
-    partners = draws.permutation(len(x)).to(x.device)
-    coefficient = float(betaincinv(alpha, alpha, draws.number()))
-    return x * coefficient + x[partners] * (1.0 - coefficient), partners, coefficient
+    return float(betaincinv(alpha, alpha, draws.number()))
 
 
-def mix_targets(targets: Tensor, partners: Tensor, coefficients: Tensor, output: Tensor) -> Tensor:
+def mix_targets(targets: Tensor, partners: Tensor, coefficients: Tensor, output: Tensor, who: str = "Mixup") -> Tensor:
     """Blend targets as the inputs were: c * own + (1 - c) * partner's.
 
     targets, partners: class numbers [B, ...] (-100 adds nothing), or floating targets, blended as they are.
     coefficients: c float [B]. output: logits [B, C, ...], which tell the number of classes. Returns probabilities
-    [B, C, ...], or floating targets of the same shape. Raises Conflict if only `targets` are soft already.
+    [B, C, ...], or floating targets of the same shape. who: the method that blends, for the messages. Raises Conflict
+    if only `targets` are soft already.
     """
     if targets.is_floating_point() != partners.is_floating_point():
         raise Conflict(
-            "Mixup blends targets before anything softens them, got class labels of the partners and soft targets; "
-            "list Mixup first: Methods(Mixup(), LabelSmoothing())"
+            f"{who} blends targets before anything softens them, got class labels of the partners and soft targets; "
+            f"list {who} first: Methods({who}(), LabelSmoothing())"
         )
     if not targets.is_floating_point():
         targets, partners = class_probabilities(targets, output), class_probabilities(partners, output)
     if targets.shape != partners.shape:
         raise InvalidValue(
-            f"Mixup needs the targets that the batch yielded, got shape {list(targets.shape)} where partners have "
+            f"{who} needs the targets that the batch yielded, got shape {list(targets.shape)} where partners have "
             f"{list(partners.shape)}; pass the batch's own target to methods.loss"
         )
     own = coefficients.to(targets.dtype).view(-1, *[1] * (targets.ndim - 1))
     return targets * own + partners * (1.0 - own)
+
+
+def unblended(batch: Batch, who: str) -> Tensor:
+    """The targets of a batch that may be blended; raises Conflict for a second blend, InvalidValue without tensors."""
+    if batch.mix is not None:
+        raise Conflict(
+            "examples are blended once, got a batch that is blended already; keep one blending method in the chain"
+        )
+    if not isinstance(batch.inputs, Tensor) or not isinstance(batch.targets, Tensor):
+        raise InvalidValue(
+            f"{who} blends tensors of inputs and targets, got {type(batch.inputs).__name__} and "
+            f"{type(batch.targets).__name__}; let the loader yield both as tensors"
+        )
+    return batch.targets
+
+
+def declare_mix(batch: Batch, mixed: Tensor, partners: Tensor, coefficient: float) -> Batch:
+    """The batch with inputs `mixed`, whose blend c * own + (1 - c) * partner's (rows `partners`) `mix` declares."""
+    coefficients = torch.full((len(batch),), coefficient, dtype=torch.float64, device=batch.targets.device)
+    ids = None if batch.ids is None else batch.ids[partners.to(batch.ids.device)]
+    mix = Mix(batch.targets[partners.to(batch.targets.device)], coefficients, ids)
+    return Batch(mixed, batch.targets, batch.ids, batch.container, mix)
 
 
 class Mixup(Method):
@@ -90,22 +118,10 @@ class Mixup(Method):
         """Blended inputs, with partners and coefficients in `mix`."""
         if self.alpha == 0.0:
             return batch
-        if batch.mix is not None:
-            raise Conflict(
-                "examples are blended once, got a batch that is blended already; keep one blending method in the chain"
-            )
-        if not isinstance(batch.inputs, Tensor) or not isinstance(batch.targets, Tensor):
-            raise InvalidValue(
-                f"Mixup blends tensors of inputs and targets, got {type(batch.inputs).__name__} and "
-                f"{type(batch.targets).__name__}; let the loader yield both as tensors"
-            )
+        unblended(batch, "Mixup")
         draws = stream(context.seed, "Mixup", context.epoch, context.step, node=context.world[0])
         mixed, partners, coefficient = mix_examples(batch.inputs, self.alpha, draws)
-        coefficients = torch.full((len(batch),), coefficient, dtype=torch.float64, device=batch.targets.device)
-        at = partners.to(batch.targets.device)
-        ids = None if batch.ids is None else batch.ids[partners.to(batch.ids.device)]
-        mix = Mix(batch.targets[at], coefficients, ids)
-        return Batch(mixed, batch.targets, batch.ids, batch.container, mix)
+        return declare_mix(batch, mixed, partners, coefficient)
 
     def targets(self, targets: Tensor, output: Tensor, batch: Batch, context: Context) -> Tensor:
         """Targets blended as the inputs were."""

@@ -96,7 +96,7 @@ class Distill(Method):
         cost="records: about 1 % of a step; forward: a third of a step for a teacher of the student's size",
         breaks="a constant weight holds a student back that trains as long as its teacher, and a chain of such runs "
         "gets worse from run to run; warm starts are better where the weights fit",
-        domains=("vision", "text", "tabular"),
+        domains=("vision", "language", "tabular"),
         references=("2211.00683", "1503.02531", "2106.05237"),
     )
     neutral: ClassVar = {"teacher": "0000000000000000", "weight": 0.0}

@@ -64,7 +64,7 @@ class Weighting(Scored):
         cost="none to speak of: a look-up of one number an example",
         breaks="positive strength learns wrong labels, negative strength neglects rare and hard examples; a constant "
         "strength ends at another optimum than plain training; weights spread gradients, so the noise grows",
-        domains=("vision", "text", "tabular"),
+        domains=("vision", "language", "tabular"),
     )
     neutral: ClassVar = {"strength": 0.0, "scores": [0.0]}
     example: ClassVar = {"scores": [(29 * i) % 48 / 48 for i in range(48)], "strength": 0.8, "until": 0.8}

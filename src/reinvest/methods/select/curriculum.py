@@ -76,7 +76,7 @@ class Curriculum(Scored):
         cost="1 - until x (1 - start) / 2 of plain training in examples: 0.83 by default, where the loader keeps up",
         breaks="of little use where training is long and labels are clean (2012.03107); without balance easy classes "
         "come first; small early batches are noisy and of varying size, which compiled models dislike",
-        domains=("vision", "text", "tabular"),
+        domains=("vision", "language", "tabular"),
         references=("2012.03107",),
     )
     neutral: ClassVar = {"start": 1.0, "scores": [0.0]}

@@ -134,7 +134,7 @@ class Subset(Scored):
         cost="about `share` of a step, where the loader keeps up: it reads and augments the dropped examples too",
         breaks="high losses are wrong labels too: keep the cap, or train on the lowest where labels are noisy; little "
         "data has nothing to spare; batch norm sees smaller batches of varying size, which compiled models dislike",
-        domains=("vision", "text", "tabular"),
+        domains=("vision", "language", "tabular"),
         references=("1804.06872",),
     )
     neutral: ClassVar = {"share": 1.0, "scores": [0.0]}

@@ -20,11 +20,17 @@ INIT_STD = 0.02
 
 
 class Attention(nn.Module):
-    """Every token looks at all others, or (causal) at those up to itself: [B, T, width] -> [B, T, width]."""
+    """Every token looks at all others, or (causal) at those up to itself: [B, T, width] -> [B, T, width].
+
+    score_bias: None, or a module that gives for a length T what is added to the scores before their softmax,
+    [heads, T, T]; if causal it also hides what comes later, by minus infinity.
+    """
+
+    score_bias: nn.Module | None
 
     def __init__(self, width: int, heads: int, *, causal: bool, dropout: float) -> None:
         super().__init__()
-        self.heads, self.causal, self.dropout = heads, causal, dropout
+        self.heads, self.causal, self.dropout, self.score_bias = heads, causal, dropout, None
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
@@ -34,13 +40,17 @@ class Attention(nn.Module):
         parts = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = parts.unbind(0)
         rate = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=rate, is_causal=self.causal)
+        mask, causal = seen, self.causal
+        if self.score_bias is not None:
+            bias = self.score_bias(length).to(query.dtype)
+            mask, causal = bias if seen is None else torch.where(seen, bias, -math.inf), False
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate, is_causal=causal)
         mixed: Tensor = self.out(y.transpose(1, 2).reshape(rows, length, width))
         return mixed
 
 
 class Layer(nn.Module):
-    """x + attention(norm(x)), then x + two linear layers(norm(x)); the shape [B, T, width] stays."""
+    """x + attention(norm(x)), then x + a perceptron(norm(x)); the shape [B, T, width] stays."""
 
     def __init__(self, width: int, heads: int, *, causal: bool, dropout: float) -> None:
         super().__init__()
@@ -48,31 +58,35 @@ class Layer(nn.Module):
         self.attention = Attention(width, heads, causal=causal, dropout=dropout)
         self.norm2 = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 4 * width)
+        self.activation = nn.GELU()
         self.shrink = nn.Linear(4 * width, width)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, seen: Tensor | None) -> Tensor:
         """The layer's output."""
         x = x + self.drop(self.attention(self.norm1(x), seen))
-        found: Tensor = x + self.drop(self.shrink(F.gelu(self.expand(self.norm2(x)))))
+        found: Tensor = x + self.drop(self.shrink(self.activation(self.expand(self.norm2(x)))))
         return found
 
 
 class Trunk(nn.Module):
-    """Tokens int64 [B, T] -> vectors [B, T, width], for T up to `positions`."""
+    """Tokens int64 [B, T] -> vectors [B, T, width], for T up to `positions`; for any T where these are None."""
+
+    positions: nn.Parameter | None
 
     def __init__(
         self, vocabulary: int, positions: int, *, width: int, layers: int, heads: int, causal: bool, dropout: float
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
-        self.positions = nn.Parameter(torch.empty(positions, width))
+        learned = nn.Parameter(torch.empty(positions, width))
+        self.positions = learned
         self.drop = nn.Dropout(dropout)
         made = [Layer(width, heads, causal=causal, dropout=dropout) for _ in range(layers)]
         self.layers = nn.ModuleList(made)
         self.norm = nn.LayerNorm(width)
         init_weights(self)
-        nn.init.normal_(self.positions, std=INIT_STD)
+        nn.init.normal_(learned, std=INIT_STD)
         for layer in made:
             # What every layer adds to the stream is drawn smaller, so that the sum does not grow with the depth.
             for linear in (layer.attention.out, layer.shrink):
@@ -83,9 +97,10 @@ class Trunk(nn.Module):
 
         Raises InvalidValue for anything but whole numbers of the vocabulary [B, T] with T up to `positions`.
         """
-        if tokens.ndim != 2 or tokens.is_floating_point() or tokens.shape[1] > len(self.positions):
+        most = None if self.positions is None else len(self.positions)
+        if tokens.ndim != 2 or tokens.is_floating_point() or (most is not None and tokens.shape[1] > most):
             raise InvalidValue(
-                f"this model takes tokens, whole numbers of shape [B, T] with T up to {len(self.positions)}, "
+                f"this model takes tokens, whole numbers of shape [B, T]{'' if most is None else f' with T up to {most}'}, "
                 f"got {tokens.dtype} {list(tokens.shape)}; use a task of texts such as books, "
                 "or build it with more positions"
             )
@@ -96,7 +111,7 @@ class Trunk(nn.Module):
                 f"this model knows tokens from 0 to {self.embed.num_embeddings - 1}, got {int(tokens.min())}.."
                 f"{int(tokens.max())}; give model and task the same vocabulary"
             ) from error
-        x = self.drop(vectors + self.positions[: tokens.shape[1]])
+        x = self.drop(vectors if self.positions is None else vectors + self.positions[: tokens.shape[1]])
         keys = None if seen is None else seen[:, None, None, :]
         for layer in self.layers:
             x = layer(x, keys)
