@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from contract_kept import KeptResultsContract, NormOnlyContract
 from reinvest._testing.compare import differences, distance, traces
 from reinvest._testing.library import OPTIMIZER, ContractTask
 from reinvest._testing.loops import ChainLoop, HandLoop, MeanFirstLoop
@@ -252,10 +253,14 @@ class NormContract(OwnModelContract):
 
 CONTRACTS: dict[str, type[MethodContract]] = {
     "ALiBi": TokenContract,
+    "ChannelsLast": KeptResultsContract,
     "FactorizedLayers": LayoutContract,
     "GatedLinearUnits": TokenContract,
+    "GhostBatchNorm": NormOnlyContract,
     "LowPrecisionNorm": NormContract,
     "MaskingRate": MaskedContract,
+    "MemorySavingActivations": KeptResultsContract,
     "SequenceLengthWarmup": TokenContract,
+    "SqueezeExcite": LayoutContract,
 }
 """Methods whose contract is not the default one."""

@@ -80,7 +80,6 @@ class ChannelsLast(Method):
     neutral: ClassVar = {"weights": False, "inputs": False}
     example: ClassVar = {}
     changes_model = True
-    keeps_results: ClassVar[bool] = True
 
     def __init__(self, weights: bool = True, inputs: bool = True) -> None:
         self.convert_weights = switch(weights, "weights")

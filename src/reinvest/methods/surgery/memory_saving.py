@@ -210,7 +210,6 @@ class MemorySavingActivations(Method):
     neutral: ClassVar = {"one_bit": False, "derivative": None}
     example: ClassVar = {}
     changes_model = True
-    keeps_results: ClassVar[bool] = True
     single = True
 
     def __init__(self, one_bit: bool = True, derivative: str | None = "8bit") -> None:
