@@ -150,6 +150,7 @@ def test_train_re_uses_nothing_unless_told(call: Call, store: Store) -> None:
     assert empty["reuse"]["how"] == [] and "trained from scratch" in empty["reuse"]["said"]
 
 
+@pytest.mark.usefixtures("unstudied")
 def test_lineage_is_shown_with_the_kind_of_re_use(call: Call, store: Store) -> None:
     first = run_of(store, 0)
     warm = call("train", RECIPE, "--seed", "4", "--reuse", first, "--device", "cpu", "--json").data["id"]

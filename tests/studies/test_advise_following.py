@@ -14,8 +14,15 @@ from reinvest.core.errors import InvalidValue, UnknownName
 from reinvest.core.recipe import Recipe
 from reinvest.methods.surgery.warm_start import WarmStart
 from reinvest.store import Store
+from reinvest.studies import evidence
 from reinvest.studies.advise import advise, follow, train_with_advice
 from reinvest.studies.policies import apply
+
+
+@pytest.fixture(autouse=True)
+def unstudied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No study comes with the package, so that what is offered does not change with what was studied last."""
+    monkeypatch.setattr(evidence, "PACKAGED", tmp_path / "no studies")
 
 
 def test_an_empty_store_and_a_recipe_that_re_uses_already(store: Store, tmp_path: Path) -> None:
