@@ -172,8 +172,6 @@ CASES = {
             {"run": None, "noise": -1},
             {"run": None, "noise": math.nan},
             {"run": None, "heads": "old"},
-            {"run": None, "method": "ice", "keep": 0.3},
-            {"run": None, "method": "dash", "keep": 1},
             {"run": None, "norms": "yes"},
         ),
     ),

@@ -54,7 +54,7 @@ PINNED: dict[str, tuple[int, str]] = {
     "StochasticDepth": (1, "d328e3fe5b1add6f"),
     "StripCut": (1, "f969d747cf14ca9e"),
     "Subset": (1, "cca98ea07740442a"),
-    "WarmStart": (1, "bc43b3cee268a9ec"),
+    "WarmStart": (1, "f46e3506bb861058"),
     "WeightStandardization": (1, "d21b457a016e47fa"),
     "Weighting": (1, "d30ee51d0a25a800"),
 }

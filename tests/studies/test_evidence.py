@@ -189,3 +189,11 @@ def test_every_study_that_comes_with_the_package_can_be_read() -> None:
         warnings.simplefilter("error")
         names = [name for name, _ in read_studies([PACKAGED])]
     assert sorted(names) == sorted(p.name for p in PACKAGED.glob("*.json"))
+
+
+def test_options_that_this_version_does_not_have_are_passed_over() -> None:
+    gone = row(policy="warm start", options={"method": "melt"}, speedup=9.0, low=8.0, high=10.0)
+    kept = row(policy="warm start", options={"length": 0.5}, speedup=2.0, low=1.9, high=2.1)
+    found = saving_of([gone, kept], "warm start", **ASKED)
+    assert found is not None and found.options == {"length": 0.5}
+    assert saving_of([gone], "warm start", **ASKED) is None

@@ -130,7 +130,7 @@ def test_a_rate_needs_a_rate_to_scale() -> None:
         (
             {"reuse": "warm start", "weight": 0.3},
             UnknownName,
-            "Known: fallback, heads, keep, length, method, noise, rate",
+            "Known: fallback, heads, keep, length, noise, rate",
         ),
         ({"reuse": "scratch", "weight": 0.3}, UnknownName, "Known: fallback, length"),
         ({"weight": 0.3}, InvalidValue, "a policy is a name or a mapping"),

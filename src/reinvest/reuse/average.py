@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..core.batch import find_ids, unpack
 from ..core.errors import InvalidValue
 from ..core.protocols import find_run
-from ..methods.surgery._rescale import has_statistics, refresh_statistics
+from ..methods.surgery._statistics import has_statistics, refresh_statistics
 from ..methods.weights.lawa import mean_tensors
 from ..store.run import Run
 

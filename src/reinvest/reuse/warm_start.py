@@ -17,7 +17,7 @@ def warm_recipe(recipe: Recipe, run: Any, *, rate: float = 1 / 3, **options: Any
 
     run: a finished Run, or its id inside a store that lends its runs. rate: factor, above 0, on the peak of the
     learning rate (1.0 leaves it); the schedule stays as it is, so that the rate is warmed up and decays again. options:
-    those of WarmStart (keep, noise, heads, method, norms).
+    those of WarmStart (keep, noise, heads, norms, only).
 
     The models are compared by name and arguments (shapes are checked when training begins); a run of an own loop, whose
     settings name no model, is taken. Raises InvalidValue for a run that has not finished or trained another model,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import CorruptFile, InvalidValue, SchemaTooNew
-from .policies import parsed
+from .policies import EVERY_POLICY, POLICIES, parsed
 from .sequence_result import FOLDER, read_sequence
 
 PACKAGED = Path(__file__).with_name("evidence")
@@ -262,11 +262,12 @@ def saving_of(evidence: Iterable[Evidence], policy: str, *, setting: str, task: 
 
     same_model: whether the run that is to be re-used has the model of the recipe. Of the nearest studies, arms with the
     same options are taken together. Options that were not shown to be useless go first, then the highest lower end: not the
-    luckiest estimate.
+    luckiest estimate. Studies of options that this version does not have are passed over.
     """
     near: dict[int, dict[str, list[Evidence]]] = {}
+    known = {*POLICIES[policy].options, *EVERY_POLICY} if policy in POLICIES else set()
     for row in evidence:
-        if row.policy != policy or row.speedup is None:
+        if row.policy != policy or row.speedup is None or not set(row.options) <= known:
             continue
         level = 3 if row.setting != setting else 2 if row.task != task else int(row.same_model != same_model)
         near.setdefault(level, {}).setdefault(json.dumps(row.options, sort_keys=True), []).append(row)

@@ -17,7 +17,7 @@ from ..core.errors import InvalidValue, unknown
 from ..core.recipe import Recipe
 
 DISTILL = ("weight", "until", "every", "probability", "reweigh", "temperature", "loss")
-WARM = ("keep", "noise", "heads", "method")
+WARM = ("keep", "noise", "heads")
 SUBSET = ("share", "replay", "cap", "which")
 TEACHERS = ("last", "choose")
 """Options that say which of the earlier runs teach: how many, and whether the newest or the best."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -213,16 +213,15 @@ def is_norm(module: nn.Module) -> bool:
     return isinstance(module, own) or ("norm" in type(module).__name__.lower() and vectors)
 
 
-def layer_weights(model: nn.Module, *, norms: bool = False, kinds: Iterable[type[nn.Module]] | None = None) -> set[str]:
+def layer_weights(model: nn.Module, *, norms: bool = False) -> set[str]:
     """Names of the weights and biases of all layers but norms (unless asked for), tied ones under each name.
 
-    kinds: only layers of these classes. Buffers are never among them.
+    Buffers are never among them.
     """
-    wanted = tuple(kinds) if kinds is not None else (nn.Module,)
     held = {
         id(parameter)
         for module in model.modules()
-        if (norms or not is_norm(module)) and isinstance(module, wanted)
+        if norms or not is_norm(module)
         for parameter in module.parameters(recurse=False)
     }
     return {name for name, p in model.named_parameters(remove_duplicate=False) if id(p) in held}

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...core import names
 from ...core.batch import Batch, unpack
@@ -17,27 +17,16 @@ from ...core.forward import logits_of
 from ...core.method import Card, Context, Method
 from ...core.protocols import find_run
 from .._check import number, switch
-from ._rescale import (
-    dash_scales,
-    descent_directions,
-    evaluating,
-    fire_weight,
-    has_statistics,
-    refresh_statistics,
-    relative_change,
-)
 from ._states import Partial, beginning, layer_weights, part_state, partial_state, refuse_classes, whole_state
+from ._statistics import evaluating, has_statistics, refresh_statistics, relative_change
 
 __all__ = ["WarmStart", "partial_state", "shrink_perturb"]
 
-METHODS = ("plain", "dash", "fire")
 HEADS = ("new", "refuse")
 ROWS = 250
 """Examples of a pass over the clean data that `start` sees at once."""
 BATCHES = 20
 """Batches of `ROWS` from which batch norm statistics are taken again."""
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""What DASH and FIRE are defined for."""
 
 
 def shrink_perturb(
@@ -79,9 +68,7 @@ class WarmStart(Method):
     of all layers but norms (norms=True: on these too); norms and buffers are the old ones. heads: "new" copies the
     rows of known classes by class name, or by number where names are unknown, and leaves new classes fresh; "refuse"
     refuses any entry of another shape. only: takes and changes the entries whose names begin so ("trunk."), which must have
-    their old shapes, and leaves all others fresh: an encoder under a new head. method: "plain"; "dash" (experimental) multiplies each neuron's weights by the
-    cosine with the loss's descent direction, clamped to [keep, 1], and needs a loader that offers its clean data;
-    "fire" (experimental) mixes keep of the old matrices with 1 - keep of the nearest isometries.
+    their old shapes, and leaves all others fresh: an encoder under a new head.
 
     Where weights were changed and the loader offers clean data, batch norm statistics are taken again from at most
     5,000 examples; without, they stay the old ones, which no longer fit until training has moved them. The peak of the
@@ -93,16 +80,15 @@ class WarmStart(Method):
     """
 
     card = Card(
-        title="Warm start with shrink and perturb (DASH and FIRE: experimental)",
-        paper="Ash, Adams: On Warm-Starting Neural Network Training; experimental: Shin et al., DASH (2410.23495) and "
-        "Han et al., FIRE (2602.08040)",
+        title="Warm start with shrink and perturb",
+        paper="Ash, Adams: On Warm-Starting Neural Network Training",
         year=2020,
         arxiv="1910.08475",
         phase="start",
-        cost="nothing per step; once, reading the weights (dash: one pass over the training data, forward and backward)",
+        cost="nothing per step; once, reading the weights",
         breaks="a test set that the earlier run was trained on leaks; without augmentation, weight decay and a schedule "
         "plain warm starts generalise worse than from scratch; shrinking a layer before a norm changes its effective "
-        "learning rate only; dash and fire are experimental",
+        "learning rate only; DASH and FIRE were tried in two studies here, saved less than shrink-perturb, and were left out",
         domains=("vision", "language", "tabular", "audio"),
         references=("2410.23495", "2602.08040", "2502.21147"),
     )
@@ -117,7 +103,6 @@ class WarmStart(Method):
         keep: float = 1.0,
         noise: float = 0.0,
         heads: str = "new",
-        method: str = "plain",
         norms: bool = False,
         only: str = "",
     ) -> None:
@@ -129,19 +114,13 @@ class WarmStart(Method):
             )
         if heads not in HEADS:
             raise _unlisted("heads", heads, HEADS)
-        if method not in METHODS:
-            raise _unlisted("method", method, METHODS)
-        self.run, self.heads, self.method = run, heads, method
+        self.run, self.heads = run, heads
         self.keep = number(keep, "keep is a share of the old weights from 0 to 1", "1.0 takes them whole", 0, 1)
         self.noise = number(noise, "noise is a finite factor from 0 on fresh weights", "0.4 is usual", 0, 1e9)
         self.norms = switch(norms, "norms")
         if not isinstance(only, str):
             raise InvalidValue(f"only is the beginning of the names to take, got {only!r}; write for example 'trunk.'")
         self.only = only
-        if method != "plain" and self.keep == 1:
-            raise InvalidValue(
-                f"keep=1 leaves the old weights whole, got method={method!r} with it; pass keep=0.3 (dash) or 0.0 (fire)"
-            )
         self._report: dict[str, Any] = {}
         self._seconds = 0.0
 
@@ -152,7 +131,7 @@ class WarmStart(Method):
         self._report, self._seconds = {}, 0.0
         scratch = (self.keep, self.noise) == (0, 1)
         own = self.run is None and (self.keep, self.noise) == (1, 0)
-        if self.method == "plain" and (scratch or own):
+        if scratch or own:
             return
         begun = time.perf_counter()
         self._refuse_moments(context.optimizer)
@@ -210,30 +189,12 @@ class WarmStart(Method):
         """The state to start from; the old one is in the model."""
         model = context.model
         taken = beginning(model.state_dict(), self.only)
-        if self.method == "plain":
-            names = layer_weights(model, norms=self.norms) & taken
-            state = shrink_perturb(old, fresh, names, keep=self.keep, noise=self.noise)
-        else:
-            names = layer_weights(model, kinds=LAYERS) & taken
-            base = self._dash(old, names, context) if self.method == "dash" else self._fire(old, names)
-            state = shrink_perturb(base, fresh, names, keep=1.0, noise=self.noise)
+        names = layer_weights(model, norms=self.norms) & taken
+        state = shrink_perturb(old, fresh, names, keep=self.keep, noise=self.noise)
         for name, rows in fitted.fresh_rows.items():
             rows = rows.to(state[name].device)
             state[name][rows] = fresh[name][rows]
         return state
-
-    def _dash(self, old: Mapping[str, Tensor], names: Collection[str], context: Context) -> dict[str, Tensor]:
-        if context.task.clean is None:
-            raise InvalidValue(
-                "method='dash' looks at the gradients of the training data, got a loader that does not offer them; "
-                "use a task's loader, or method='plain'"
-            )
-        found = descent_directions(context.model, self._clean(context), context.criterion, names)
-        return {**old, **{n: old[n] * dash_scales(old[n], d, self.keep) for n, d in found.items()}}
-
-    def _fire(self, old: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
-        matrices = [n for n in names if old[n].ndim > 1]
-        return {**old, **{n: torch.lerp(fire_weight(old[n]), old[n], self.keep) for n in matrices}}
 
     def _clean(self, context: Context) -> Iterator[Batch]:
         clean = context.task.clean
