@@ -115,3 +115,10 @@ def test_the_commands_of_re_use_exist() -> None:
 
     wanted = re.findall(r"^reinvest (\w+)", README, flags=re.M)
     assert {"advise", "sequence"} <= set(wanted) and set(wanted) <= set(COMMANDS)
+
+
+def test_the_number_of_methods_is_that_of_the_catalogue() -> None:
+    from reinvest.methods._catalog import catalog
+
+    counted = [m for m in catalog.values() if not m.card.experimental]
+    assert f"puts {len(counted)} efficiency methods into" in README
