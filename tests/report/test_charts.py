@@ -11,9 +11,9 @@ import pytest
 from page import at
 from sample_results import every_kind
 
-from reinvest.report.charts import quality_figure, speedup_figure, theme_changes
+from reinvest.report.charts import quality_figure, speedup_figure
 from reinvest.report.palette import DARK, LIGHT, SIGNS, SYMBOLS
-from reinvest.report.style import label
+from reinvest.report.style import label, theme_changes
 
 
 @pytest.fixture(scope="module")

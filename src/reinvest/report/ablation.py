@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidValue
-from .html import environment, script_json, write_page
+from .html import environment, pictures_of, script_json, write_page
 from .numbers import Figures, Unit, quality_units, time_unit
 from .palette import DARK, LIGHT, SIGNS, SYMBOLS
-from .style import theme_changes
 from .text import STYLES
 
 if TYPE_CHECKING:
@@ -86,15 +84,12 @@ def _units(result: Mapping[str, Any]) -> dict[str, Unit]:
 
 
 def _pictures(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures as plotly JSON in light colours, and where the dark ones differ."""
-    from .ablation_charts import drawn, effect_figure, matrix_figure
+    from .ablation_charts import effect_figure, matrix_figure
 
-    draw = {"effects": effect_figure, "matrix": matrix_figure}
-    out = {}
-    for name in drawn(result):
-        light, dark = (json.loads(draw[name](result, theme).to_json()) for theme in (LIGHT, DARK))
-        out[name] = {"data": light["data"], "layout": light["layout"], "dark": theme_changes(light, dark)}
-    return out
+    draw = {"effects": effect_figure}
+    if any(e["question"] == "together" for e in result["effects"]):
+        draw["matrix"] = matrix_figure
+    return pictures_of(result, draw)
 
 
 # ---- the terminal --------------------------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .numbers import MINUS, pointer
 from .palette import LIGHT, Theme, rgba
-from .speedups import Style, draw_interval, ratio_axis, ratio_range
+from .speedups import Style, draw_interval, draw_refused, ratio_axis, ratio_range
 from .style import axis, label, layout
 
 if TYPE_CHECKING:
@@ -49,16 +49,7 @@ def effect_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
         heights.append(last - (0.0 if not heights else 0.9 if method == before else 1.5))
         before = method
         if effect["reason"]:
-            figure.add_annotation(
-                x=0,
-                xref="x",
-                y=heights[-1],
-                text="⊘ not comparable",
-                showarrow=False,
-                xanchor="left",
-                xshift=8,
-                font={"color": theme.quiet, "size": 12},
-            )
+            draw_refused(figure, heights[-1], theme)
         else:
             style = Style(theme, place, question == "alone")
             path = pointer("effects", effect["at"], "time")
@@ -140,8 +131,3 @@ def _cell(effect: Mapping[str, Any]) -> str:
         return "–"
     text = f"{100 * (effect['time'] - 1):+.0f} %".replace("-", MINUS)
     return f"<b>{text}</b> *" if effect["shown"] else text
-
-
-def drawn(result: Mapping[str, Any]) -> Sequence[str]:
-    """Which pictures there are: the matrix only with pairs."""
-    return ["effects", *(["matrix"] if any(e["question"] == "together" for e in result["effects"]) else [])]

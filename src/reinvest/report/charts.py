@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from .numbers import pointer, significant
 from .palette import LIGHT, SYMBOLS, Theme, rgba
 from .speedups import speedup_figure
-from .style import axis, finite, label, layout, theme_changes
+from .style import axis, finite, label, layout
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["quality_figure", "speedup_figure", "theme_changes"]
+__all__ = ["quality_figure", "speedup_figure"]
 
 TICKS = (
     *((10.0**k * m, f"{10.0**k * m:g} s") for k in range(-3, 1) for m in (1, 2, 5)),

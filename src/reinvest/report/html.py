@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidValue
 from .numbers import Figures, Unit, pointer, quality_units, time_unit
-from .palette import DARK, LIGHT, SIGNS, SYMBOLS
+from .palette import DARK, LIGHT, SIGNS, SYMBOLS, Theme
+from .style import theme_changes
 from .text import shared_flags
 
 if TYPE_CHECKING:
@@ -178,11 +179,17 @@ def _decomposition(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _pictures(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Both figures as plotly JSON in light colours, and where the dark ones differ."""
-    from .charts import quality_figure, speedup_figure, theme_changes
+    from .charts import quality_figure, speedup_figure
 
+    return pictures_of(result, {"quality": quality_figure, "speedup": speedup_figure})
+
+
+def pictures_of(
+    result: Mapping[str, Any], draw: Mapping[str, Callable[[Mapping[str, Any], Theme], Any]]
+) -> dict[str, Any]:
+    """Figures by name as plotly JSON in light colours, and where the dark ones differ."""
     out = {}
-    for name, draw in (("quality", quality_figure), ("speedup", speedup_figure)):
-        light, dark = (json.loads(draw(result, theme).to_json()) for theme in (LIGHT, DARK))
+    for name, make in draw.items():
+        light, dark = (json.loads(make(result, theme).to_json()) for theme in (LIGHT, DARK))
         out[name] = {"data": light["data"], "layout": light["layout"], "dark": theme_changes(light, dark)}
     return out

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidValue
-from .html import environment, script_json, write_page
+from .html import environment, pictures_of, script_json, write_page
 from .numbers import MINUS, Figures, Unit, quality_units, ratio, time_unit
 from .palette import DARK, LIGHT, SIGNS, SYMBOLS
-from .style import theme_changes
 from .text import STYLES
 
 if TYPE_CHECKING:
@@ -95,17 +93,12 @@ def _shared(result: Mapping[str, Any]) -> list[str]:
 
 
 def _pictures(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures as plotly JSON in light colours, and where the dark ones differ."""
     from .sequence_charts import cost_figure, position_figure, time_figure
 
-    drawn = {"quality": cost_figure, "position": position_figure}
+    draw = {"quality": cost_figure, "position": position_figure}
     if any(arm["judged"] is not None for arm in result["arms"].values()):
-        drawn["speedup"] = time_figure
-    out = {}
-    for name, draw in drawn.items():
-        light, dark = (json.loads(draw(result, theme).to_json()) for theme in (LIGHT, DARK))
-        out[name] = {"data": light["data"], "layout": light["layout"], "dark": theme_changes(light, dark)}
-    return out
+        draw["speedup"] = time_figure
+    return pictures_of(result, draw)
 
 
 # ---- the terminal --------------------------------------------------------------------------------------------------

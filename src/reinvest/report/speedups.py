@@ -67,16 +67,7 @@ def speedup_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
         last = heights[-1] if heights else 0.0
         heights.append(last - (1.0 if part else 1.55 if heights else 0.0))
         if row is None:
-            figure.add_annotation(
-                x=0,
-                xref="x",
-                y=heights[-1],
-                text="⊘ not comparable",
-                showarrow=False,
-                xanchor="left",
-                xshift=8,
-                font={"color": theme.quiet, "size": 12},
-            )
+            draw_refused(figure, heights[-1], theme)
         else:
             draw_interval(
                 figure, row, heights[-1], edges, f"{label(name)} {part}".strip(), path, Style(theme, place, bool(part))
@@ -155,6 +146,20 @@ def draw_interval(
             meta={"kind": "estimate", "path": path},
             **hover,
         )
+
+
+def draw_refused(figure: go.Figure, y: float, theme: Theme) -> None:
+    """A row without an interval: what cannot be compared."""
+    figure.add_annotation(
+        x=0,
+        xref="x",
+        y=y,
+        text="⊘ not comparable",
+        showarrow=False,
+        xanchor="left",
+        xshift=8,
+        font={"color": theme.quiet, "size": 12},
+    )
 
 
 def _words(speedup: float | None, low: float | None, high: float | None) -> str:
