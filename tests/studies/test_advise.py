@@ -137,9 +137,9 @@ def test_other_policies_need_a_study_that_shows_a_saving(store: Store) -> None:
 
 
 def test_an_option_of_evidence_that_cannot_be_applied_is_a_refusal(store: Store) -> None:
-    advice = advise(recipe(), store, evidence=rows(arm("records", 1.5, 1.2, 2.0, options={"wieght": 0.5})))
+    advice = advise(recipe(), store, evidence=rows(arm("records", 1.5, 1.2, 2.0, options={"choose": "worst"})))
     assert "records" not in ways(advice)
-    assert "unknown option of policy 'records'" in reasons(advice, run_of(store, 0), "records")[0]
+    assert "unknown choice of teachers 'worst'" in reasons(advice, run_of(store, 0), "records")[0]
 
 
 def test_evidence_lies_in_the_store_or_in_a_folder_that_is_named(store: Store, tmp_path: Path) -> None:
