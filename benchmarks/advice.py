@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 import reinvest as ri
+from reinvest.core.errors import UnknownName
 from reinvest.studies.sequence import load_plan, run_sequence
 
 ADVISED = "advised on the other studies"
@@ -74,9 +75,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in chosen.plans:
-        rows.append(left_out(path, chosen.stores, chosen.results, chosen.workers))
+        try:
+            rows.append(left_out(path, chosen.stores, chosen.results, chosen.workers))
+        except UnknownName as error:  # a plan with a way of re-use that has been taken out since
+            rows.append({"study": path.stem, "not_read": str(error)})
         print(json.dumps(rows[-1]), flush=True)
     if chosen.out:
         chosen.out.write_text(json.dumps({"facts": ri.facts(), "studies": rows}, indent=1) + "\n")

@@ -49,6 +49,10 @@ def test_the_page_the_figures_and_the_tables(trained: Path, call: Call, monkeypa
     assert said.data["cost"]["found"] == 48
     kept = json.loads(Path(said.data["result"]).read_text())
     assert kept["effects"] == said.data["effects"]
+    assert kept["reproduce"]["command"] == "reinvest ablate recipe.yaml --store runs --seeds 3"
+    options = ("--seeds", "3", "--workers", "1", "--out", "o.html", "--batch-size", "50", "--json")
+    changed = call("ablate", "recipe.yaml", *options).data["result"]
+    assert "ablate RECIPE.yaml" in json.loads(Path(changed).read_text())["reproduce"]["command"]
     again = call("report", "recipe_ablation.json", "--out", "again.html")
     assert again.code == 0
     assert "On top of all the others" in again.out

@@ -14,7 +14,7 @@ from ._parser import Command, Parser, option, store_option
 from ._study import listening, machine_of
 from ._verdicts import target
 from .compare import machine_options
-from .train import recipe_arguments, recipe_from, spread
+from .train import NAMED, PLAIN, recipe_arguments, recipe_from, spread
 
 
 def _arguments(parser: Parser) -> None:
@@ -94,7 +94,9 @@ def _run(options: Namespace, out: Output) -> int:
 
 
 def _command(options: Namespace) -> str:
-    words = ["reinvest", "ablate", *([options.recipe] if options.recipe else ["RECIPE.yaml"]), "--store", options.store]
+    # What options made of the recipe is on the page, as a file to save under this name.
+    changed = not options.recipe or any(name in options for name in (*NAMED, *PLAIN, "methods"))
+    words = ["reinvest", "ablate", "RECIPE.yaml" if changed else options.recipe, "--store", options.store]
     for name in ("durations", "only", "hours"):
         if options.get(name) is not None:
             words += [f"--{name}", str(options.get(name))]

@@ -209,7 +209,8 @@ def _result(plan: AblationPlan, study: Study, verdicts: Verdicts, effects: Seque
         for name, entry in found["arms"].items()
     }
     flags = [f"left out: {text}" for text in plan.left_out]
-    flags.append("all arms share their settings, which were not tuned for each: the claim is about this recipe")
+    if not study.tuning:
+        flags.append("all arms share their settings, which were not tuned for each: the claim is about this recipe")
     return {
         "schema": SCHEMA,
         "kind": "ablation",

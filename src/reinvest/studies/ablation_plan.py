@@ -47,16 +47,15 @@ class AblationPlan:
     def arm_of(self, members: Iterable[int]) -> str:
         """The name of the arm with these methods. Raises KeyError where it is not planned."""
         wanted = frozenset(members)
-        return next((name for name, found in self.arms.items() if found == wanted), "") or _missing(wanted)
+        for name, found in self.arms.items():
+            if found == wanted:
+                return name
+        raise KeyError(sorted(wanted))
 
     @property
     def everything(self) -> Members:
         """All studied methods."""
         return frozenset(range(len(self.names)))
-
-
-def _missing(members: Members) -> str:
-    raise KeyError(sorted(members))
 
 
 def ablation_plan(
