@@ -29,7 +29,7 @@ def tune(plan: dict[str, Any], store: ri.Store) -> list[dict[str, Any]]:
     for values in itertools.product(*plan["grid"].values()):
         settings = dict(zip(plan["grid"], values, strict=True))
         recipe = ri.Recipe(**{**base, "optimizer": {**base["optimizer"], **settings}})
-        runs = [ri.train(recipe, seed=seed, store=store) for seed in range(plan["seeds"])]
+        runs = [ri.train(recipe, seed=seed, store=store, evaluations=1) for seed in range(plan["seeds"])]
         found = [run.quality(metric, split="validation") for run in runs]
         points.append({"settings": settings, "validation": found, "mean": statistics.fmean(found)})
         print(json.dumps(points[-1]), flush=True)
