@@ -18,7 +18,7 @@ from .errors import Conflict, InvalidValue, LoopError, MissingIds
 from .method import Context, Method, phases_of
 from .protocols import current_recorder
 from .view import view_of
-from .wrappers import inner_module, is_compiled, ranks, relative_count
+from .wrappers import averaged_parameters, inner_module, is_compiled, ranks, refuse_unaveraged, relative_count
 
 if TYPE_CHECKING:
     from .chain import Methods
@@ -50,7 +50,7 @@ class Attachment:
         self.duration = Duration.parse(duration)
         total, steps_per_epoch = _steps(self.duration, data)
         self.indexed, self.examples = find_ids(data)
-        self.compiled = is_compiled(model)
+        self.compiled, self.averaged = is_compiled(model), averaged_parameters(model)
         rank, size = ranks()
         self.nodes, node_count = _nodes(chain.virtual_nodes, rank, size)
         self.context = Context(
@@ -111,6 +111,8 @@ class Attachment:
                 raise MissingIds(f"{method.name} needs example ids and the loader yields none; {IDS_REMEDY}")
             method.start(self.context)
             self.ending.callback(method.finish, self.context)
+            if method.changes_model:
+                refuse_unaveraged(self.averaged, self.context.model, method.name)
             self.one_off += method.one_off()
         if self.recorder is not None:
             context = self.context

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .errors import Conflict
+
 
 def inner_module(model: nn.Module) -> nn.Module:
     """The module inside torch.compile's and DistributedDataParallel's wrappers."""
@@ -24,6 +26,26 @@ def _unwrap(model: nn.Module) -> nn.Module | None:
     if isinstance(model, nn.parallel.DistributedDataParallel):
         return model.module  # type: ignore[no-any-return]
     return getattr(model, "_orig_mod", None)
+
+
+def averaged_parameters(model: nn.Module) -> tuple[nn.Parameter, ...] | None:
+    """The parameters whose gradients a DistributedDataParallel around the model averages; None where there is none."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return tuple(model.module.parameters())
+    inside = _unwrap(model)
+    return None if inside is None else averaged_parameters(inside)
+
+
+def refuse_unaveraged(averaged: tuple[nn.Parameter, ...] | None, inner: nn.Module, method: str) -> None:
+    """Raises Conflict if the module has trainable parameters that the wrapper around it has never seen."""
+    if averaged is None:
+        return
+    known = {id(p) for p in averaged}
+    if any(p.requires_grad and id(p) not in known for p in inner.parameters()):
+        raise Conflict(
+            f"{method} puts new parameters into the model, got one that DistributedDataParallel wraps already and would "
+            "not average them over the processes; attach to the bare model first, then wrap it"
+        )
 
 
 def ranks() -> tuple[int, int]:
