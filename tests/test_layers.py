@@ -14,12 +14,13 @@ MAY_IMPORT = {
     "testbed": {"core"},
     "loop": {"core"},
     "store": {"core"},
-    "reuse": {"core", "methods", "store"},
+    "dynamics": {"core", "store"},
+    "reuse": {"core", "methods", "store", "dynamics"},
     "evaluation": {"core", "loop", "store"},
-    "studies": {"core", "methods", "testbed", "loop", "store", "reuse", "evaluation"},
+    "studies": {"core", "methods", "testbed", "loop", "store", "dynamics", "reuse", "evaluation"},
     "report": {"core", "evaluation", "studies"},
     "_testing": {"core", "methods", "testbed", "loop", "store"},
-    "cli": {"core", "methods", "testbed", "loop", "store", "reuse", "evaluation", "studies", "report"},
+    "cli": {"core", "methods", "testbed", "loop", "store", "dynamics", "reuse", "evaluation", "studies", "report"},
 }
 LAYERS = set(MAY_IMPORT)
 
