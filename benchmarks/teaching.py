@@ -130,7 +130,7 @@ def result(
     table = {n: {d: cell(points, n, d) for d in plan["durations"]} for n in arms}
     for n in names:
         for d in plan["durations"]:
-            gain = sign * (table["forward"][d]["mean"] - table["plain"][d]["mean"]) if "forward" in table else math.nan
+            gain = sign * (table["forward"][d]["mean"] - table["plain"][d]["mean"]) if "forward" in table else None
             table[n][d]["gain"] = sign * (table[n][d]["mean"] - table["plain"][d]["mean"])
             table[n][d]["share_of_forward_gain"] = table[n][d]["gain"] / gain if gain else None
             table[n][d]["share_interval"] = share_interval(points, n, d) if "forward" in table else None
