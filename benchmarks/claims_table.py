@@ -29,7 +29,7 @@ folder; a test compares.
   about recipes of small networks in short runs on a CPU, and none about a method at its best or at another size.
 - Comparisons of one task share the baseline's runs: a lucky baseline is lucky in all of them, and with {count} verdicts about
   {expected:.1f} would be wrong at 95 % each.
-
+{masked}
 | method | task | step | verdict | speed-up | gain | could have seen |
 |---|---|---|---|---|---|---|
 """
@@ -82,8 +82,23 @@ def page(found: list[Claim]) -> str:
     """The whole page; claims from the fastest to the slowest within each task."""
     units = " or ".join(dict.fromkeys(UNITS.get(c.metric, (c.metric, 1.0))[0] for c in found)) or "the metric's units"
     picture = "![Speed-ups with their intervals](../docs/images/claims.svg)\n\n" if found else ""
-    head = HEAD.format(picture=picture, units=units, count=len(found), expected=0.05 * len(found))
+    head = HEAD.format(
+        picture=picture, units=units, count=len(found), expected=0.05 * len(found), masked=of_masked_models()
+    )
     return head + "".join(row(claim) + "\n" for claim in ordered(found))
+
+
+def of_masked_models(folder: Path = FOLDER) -> str:
+    """Why MaskingRate has no verdict: what tuning its baseline found."""
+    path = folder / "baseline_masked.json"
+    if not path.exists():
+        return ""
+    points = json.loads(path.read_text(encoding="utf8"))["points"]
+    best = min(point["mean"] for point in points)
+    return (
+        f"- MaskingRate has none: at every rate of `{path.stem}.yaml` a masked model of this size has learned hardly more in 600\n"
+        f"  steps than how frequent each byte is ({best:.2f} nats at best), so that nothing could be told apart.\n"
+    )
 
 
 def ordered(found: list[Claim]) -> list[Claim]:
