@@ -49,7 +49,7 @@ class StripByHand(HandLoop):
     def batch(self, ids, x, y):
         if 0.6 <= self.progress < 0.9:
             draw = functools.partial(example_integers, self.setup.seed, epoch=self.epoch, ids=ids, high=8)
-            return ids, ops.cut_out(x, 0.5, torch.cat([draw("Cutout.row"), draw("Cutout.column")], 1)), y
+            return ids, ops.cut_out(x, 0.5, torch.cat([draw("StripCut.row"), draw("StripCut.column")], 1)), y
         share = ops.strip_share(self.progress, 0.5, 0.6, 2)
         if share == 0.0:
             return ids, x, y

@@ -72,3 +72,14 @@ def test_a_result_is_that_of_its_plan_in_full(path: Path) -> None:
         cells = {(p["duration"], p["seed"]) for p in arm["points"]}
         assert len(cells) == len(arm["points"]) == len(plan["durations"]) * plan["seeds"]
         assert {p["duration"] for p in arm["points"]} == set(plan["durations"])
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
+def test_a_card_says_what_was_found(path: Path) -> None:
+    result = json.loads(path.read_text(encoding="utf8"))
+    for arm in result["arms"].values():
+        if arm["verdict"] is not None:
+            card = catalog[arm["recipe"]["methods"][-1]["name"]].card
+            speedup = arm["verdict"]["speedup"]
+            assert arm["verdict"]["verdict"] in card.found
+            assert speedup is None or f"{speedup:#.3g}" in card.found, f"{speedup:#.3g}"

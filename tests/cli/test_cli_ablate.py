@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from calling import Call
 
+from reinvest.cli.ablate import default_page
 from reinvest.cli.main import main
 
 RECIPE = """
@@ -59,6 +60,16 @@ def test_the_page_the_figures_and_the_tables(trained: Path, call: Call, monkeypa
     assert Path("again.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "page"),
+    [(None, "ablation.html"), ("examples/ablation.yaml", "ablation.html"), ("recipe.yaml", "recipe_ablation.html")],
+)
+def test_the_page_is_named_as_the_help_says(recipe: str | None, page: str, call: Call) -> None:
+    assert default_page(recipe) == page
+    said = " ".join(call("ablate", "--help").out.split())
+    assert "(default: ablation.html, for a file RECIPE.yaml RECIPE_ablation.html)" in said
+
+
 def test_without_pairs_none_is_asked(trained: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     said = call("ablate", "recipe.yaml", "--seeds", "3", "--workers", "1", "--no-pairs", "--out", "p.html", "--json")
@@ -75,7 +86,7 @@ def test_without_pairs_none_is_asked(trained: Path, call: Call, monkeypatch: pyt
         (("--hours", "1e-9"), "budget of 1e-09 h"),
         (("--seeds", "2"), "at least 3 seeds"),
         (("--durations", "1ep,2ep"), "4"),
-        (("--out", "page.txt"), "HTML file"),
+        (("--out", "page.txt"), "HTML file, got 'page.txt'; write --out report.html"),
         (("--methods", "LAWA"), "average"),
     ],
 )

@@ -22,3 +22,8 @@ def test_a_name_prints_its_card(call: Call) -> None:
     for expected in ("Foret", "2010.01412", "breaks:", "methods.step(closure)"):
         assert expected in said.out
     assert call("methods", "LabelSmoothing", "--json").data["arguments"] == {"alpha": 0.1}
+
+
+def test_what_our_own_comparisons_found_is_on_the_card(call: Call) -> None:
+    assert "\nfound:" in call("methods", "SAM").out
+    assert "\nfound:" not in call("methods", "GyroDropout").out

@@ -148,7 +148,7 @@ def test_a_plan_that_cannot_work_is_refused_before_anything_runs(
         (["--max-hours", "0"], "--max-hours is above 0"),
         (["--workers", "0"], "workers is 1 or more"),
         (["--output", "nowhere/r.html"], "a folder that exists"),
-        (["--output", "r.pdf"], "an HTML file"),
+        (["--output", "r.pdf"], "an HTML file, got 'r.pdf'; write --output report.html"),
         (["--device", "gpu7"], "gpu7"),
         (["--sequences", "7"], "--sequences"),
     ],

@@ -189,6 +189,54 @@ def test_take_selects_everything_that_has_rows_and_leaves_the_original_alone(row
     assert one.inputs.shape == (4, 3)
 
 
+class Named(Dataset[Any]):
+    """Pictures with a path and a box each, as torch's own collate function makes batches of them."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return {"x": torch.full((6,), float(i)), "y": i % 4, "path": f"{i}.png", "box": (i, 10.0 * i, 2 * i, 3 * i)}
+
+
+@pytest.mark.parametrize("size", [4, 8])
+@pytest.mark.parametrize("nodes", [None, 2])
+def test_lists_of_a_batch_go_with_its_examples(size: int, nodes: int | None) -> None:
+    data = DataLoader(Named(), batch_size=size)
+    chain, model = Methods(Keep(2), virtual_nodes=nodes), net()
+    with chain.attach(model, sgd(model), duration="1ep", data=data, seed=0):
+        for batch in chain.batches(data, parts=2):
+            assert type(batch["path"]) is list and type(batch["box"]) is list
+            assert batch["path"] == [f"{int(row[0])}.png" for row in batch["x"]]
+            assert [column.tolist() for column in batch["box"]] == [
+                (batch["x"][:, 0] * k).tolist() for k in (1, 10, 2, 3)
+            ]
+            assert len(batch["path"]) == (nodes or 1)
+            chain.loss(model(batch["x"]), batch["y"]).backward()
+            chain.step()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [torch.tensor([3, 0]), torch.tensor([True, False, False, True]), slice(1, 3)],
+    ids=["index", "mask", "slice"],
+)
+def test_lists_and_tuples_with_an_item_an_example_are_selected_and_others_are_not(rows: Any) -> None:
+    wanted = torch.arange(4)[rows].tolist()
+    fields = {
+        "words": ["a", "b", "c", "d"],
+        "pair": ("a", "b", "c", "d"),
+        "boxes": [torch.zeros(k, 4) for k in range(4)],
+        "classes": ["cat", "dog", "eel"],
+        "name": "four",
+        "size": Pair(1, 2),
+    }
+    taken = unpack({"x": torch.zeros(4, 3), **fields}, indexed=False).take(rows).package()
+    assert taken["words"] == ["abcd"[i] for i in wanted] and taken["pair"] == tuple("abcd"[i] for i in wanted)
+    assert [len(b) for b in taken["boxes"]] == wanted
+    assert taken["classes"] is fields["classes"] and taken["name"] == "four" and taken["size"] == Pair(1, 2)
+
+
 def test_with_inputs_is_what_the_loop_receives() -> None:
     one = batch()
     other = one.with_inputs(one.inputs + 1)

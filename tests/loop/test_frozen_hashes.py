@@ -32,7 +32,8 @@ FROZEN = [
         ),
         1,
         ("run-a", "run-b"),
-        "ae9ad742ada070dd93bd78d8b7b37e93",
+        # Changes when, and only when, one of these methods gets a new revision: LabelSmoothing 2, EMA 2, SAM 1.
+        "724203c359ea17e27c803f96dd1816ea",
     ),
 ]
 

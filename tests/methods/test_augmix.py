@@ -8,7 +8,7 @@ from scipy import stats
 
 from reinvest.core.batch import Batch
 from reinvest.core.chain import Methods
-from reinvest.core.errors import InvalidValue
+from reinvest.core.errors import Conflict, InvalidValue
 from reinvest.core.streams import example_uniform
 from reinvest.methods.augment._operations import GEOMETRIC, OPERATIONS
 from reinvest.methods.augment.augmix import AugMix, aug_mix, draws_needed, mixed_names
@@ -133,3 +133,9 @@ def test_what_does_not_fit_is_refused():
         augmented(AugMix())
     with pytest.raises(InvalidValue, match="floating images"):
         augmented(AugMix(value_range=[0, 1]), torch.zeros(4, 8))
+
+
+def test_a_chain_holds_it_once():
+    """A second one would draw the very same again."""
+    with pytest.raises(Conflict, match="a chain holds one AugMix"):
+        Methods(AugMix(), AugMix())

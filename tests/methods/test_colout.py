@@ -7,7 +7,7 @@ import torch
 
 from reinvest.core.batch import Batch, Mix
 from reinvest.core.chain import Methods
-from reinvest.core.errors import InvalidValue
+from reinvest.core.errors import Conflict, InvalidValue
 from reinvest.core.streams import stream
 from reinvest.methods.augment.colout import ColOut, draw_lines, keep_lines, lines_kept
 from reinvest.testing import Setup
@@ -87,3 +87,9 @@ def test_what_cannot_be_cut_is_refused():
         ColOut().augment(Batch(PICTURE, torch.zeros(4, 10, 15), None, (PICTURE,)), context())
     with pytest.raises(InvalidValue, match=r"\[B, ..., H, W\]"):
         keep_lines(torch.zeros(4, 4), torch.arange(2), torch.arange(2))
+
+
+def test_a_chain_holds_it_once():
+    """A second one would draw the very same again."""
+    with pytest.raises(Conflict, match="a chain holds one ColOut"):
+        Methods(ColOut(), ColOut())

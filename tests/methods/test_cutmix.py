@@ -115,6 +115,23 @@ def test_label_maps_are_cut_and_pasted_and_not_blended():
     assert batch.mix is not None and batch.mix.ids is None, "a pasted map is no record of one example"
 
 
+@pytest.mark.parametrize("reduction", ["example", "token"])
+def test_of_pasted_maps_the_labelled_pixels_count(reduction):
+    maps = torch.arange(8).view(8, 1, 1).expand(8, 6, 10).clone()
+    maps[:3] = -100
+    maps[:, 0] = 255  # the loop calls these unlabelled, after the pasting
+    model, chain, loader = torch.nn.Conv2d(2, 8, 1), Methods(CutMix(1.0), reduction=reduction), [(X, maps)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with chain.attach(model, optimizer, duration="1ep", data=loader, seed=5):
+        for x, y in chain.batches(loader):
+            own = torch.where(y == 255, -100, y)
+            loss, losses = chain.loss(model(x), own), F.cross_entropy(model(x), own, reduction="none").flatten(1).sum(1)
+            chain.step()
+    counts = (own != -100).flatten(1).sum(1)
+    wanted = losses.sum() / counts.sum() if reduction == "token" else (losses / counts.clamp(min=1)).mean()
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
 def test_a_partner_comes_from_the_same_virtual_node():
     (x, _), batch, _ = first_batch(CutMix(1.0), nodes=2)
     assert set(x[:4].unique().tolist()) <= {0, 1, 2, 3} and set(x[4:].unique().tolist()) <= {4, 5, 6, 7}

@@ -7,7 +7,7 @@ import torch
 
 from reinvest.core.batch import Batch
 from reinvest.core.chain import Methods
-from reinvest.core.errors import InvalidValue
+from reinvest.core.errors import Conflict, InvalidValue
 from reinvest.methods.augment.cutout import Cutout, cut_out, hole_pixels
 from reinvest.testing import Setup
 
@@ -92,3 +92,9 @@ def test_only_floating_pictures(x):
         next(iter(chain.batches(loader)))
     with pytest.raises(InvalidValue, match="centres"):
         cut_out(x, 2, torch.zeros(4, 3, dtype=torch.long))
+
+
+def test_a_chain_holds_it_once():
+    """A second one would draw the very same again."""
+    with pytest.raises(Conflict, match="a chain holds one Cutout"):
+        Methods(Cutout(), Cutout())

@@ -78,11 +78,24 @@ def test_targets_are_not_changed_in_place():
         (torch.tensor([0, 4]), torch.zeros(2, 4), "0 .. 3"),
         (torch.tensor([0, -1]), torch.zeros(2, 4), "0 .. 3"),
         (torch.zeros(2, 3), torch.zeros(2, 4), "shape of the logits"),
+        (torch.tensor([1]), torch.zeros(4, 4), r"got targets \[1\] and logits \[4, 4\]"),
+        (torch.tensor([1, 0, 2, 3, 1]), torch.zeros(4, 4), r"got targets \[5\] and logits \[4, 4\]"),
     ],
 )
 def test_targets_that_do_not_fit_are_refused(target, output, message):
     with pytest.raises(InvalidValue, match=message):
         smooth_labels(target, output, 0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("shape", [(3,), (1, 3)])
+def test_class_numbers_of_any_whole_type_are_themselves(dtype, shape):
+    """As a byte -100 is 156, which is a class like any other."""
+    target = torch.tensor([0, 156, 199]).view(shape)
+    output = torch.zeros(shape[0], 200, *shape[1:])
+    found = smooth_labels(target.to(dtype), output, 0.2)
+    assert torch.equal(found, smooth_labels(target, output, 0.2))
+    assert torch.allclose(found.sum(1), torch.ones(shape))
 
 
 def test_alpha_is_checked_by_the_function_too():

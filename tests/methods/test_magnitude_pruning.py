@@ -15,6 +15,7 @@ from reinvest.core.chain import Methods
 from reinvest.core.errors import Conflict, InvalidValue
 from reinvest.methods.gradients.clipping import GradientClipping
 from reinvest.methods.gradients.magnitude_pruning import MagnitudePruning, cubic_sparsity, prune_smallest
+from reinvest.methods.gradients.sam import SAM
 from reinvest.methods.weights.ema import EMA
 from reinvest.testing import MethodContract, Setup
 
@@ -203,3 +204,76 @@ def test_by_layer_keeps_the_contract():
     contract = type("Now", (ByLayer,), {"example": MagnitudePruning.example | {"scope": "layer", "every": 0.3}})()
     contract.test_04_resumed_in_mid_epoch_is_uninterrupted()
     contract.test_05_parts_are_the_whole_batch()
+
+
+# ---- beside methods that look at gradients first -------------------------------------------------------------------
+
+
+def pruned_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 4))
+
+
+def test_sam_does_not_climb_on_what_is_pruned():
+    model = pruned_net()
+    seen = []
+    model[2].register_forward_hook(
+        lambda m, *_: seen.append([float((p == 0).float().mean()) for p in (model[0].weight, model[2].weight)])
+    )
+    data = [(torch.randn(8, 6), torch.randint(4, (8,))) for _ in range(3)]
+    chain = Methods(SAM(0.5), MagnitudePruning(0.8, start=0.0, end=0.0, scope="layer"))
+    with chain.attach(model, torch.optim.SGD(model.parameters(), lr=0.1), duration="1ep", data=data, seed=0):
+        for x, y in chain.batches(data):
+
+            def closure(x=x, y=y):
+                chain.loss(model(x), y).backward()
+
+            chain.step(closure)
+    assert len(seen) == 6
+    for shares in seen:
+        assert min(shares) > 0.79
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_pruned_counts_in_no_norm_wherever_it_is_listed(order):
+    model = pruned_net()
+    norms = []
+
+    class Look(torch.optim.SGD):
+        def step(self, closure=None):
+            norms.append(float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm()))
+            super().step(closure)
+
+    data = [(torch.randn(8, 6), torch.randint(4, (8,))) for _ in range(3)]
+    methods = [GradientClipping(0.05), MagnitudePruning(0.8, start=0.0, end=0.0)][::order]
+    chain = Methods(*methods)
+    with chain.attach(model, Look(model.parameters(), lr=0.1), duration="1ep", data=data, seed=0):
+        for x, y in chain.batches(data):
+            chain.loss(model(x), y).backward()
+            chain.step()
+    assert norms == pytest.approx([0.05] * 3, rel=1e-4)
+    assert not model[0].weight._post_accumulate_grad_hooks
+
+
+def test_a_layer_that_does_not_learn_is_pruned_all_the_same():
+    model = pruned_net()
+    model[0].requires_grad_(False)
+    data = [(torch.randn(8, 6), torch.randint(4, (8,)))]
+    chain = Methods(MagnitudePruning(0.5, start=0.0, end=0.0, scope="layer"))
+    with chain.attach(model, torch.optim.SGD(model[2].parameters(), lr=0.1), duration="1ep", data=data, seed=0):
+        for x, y in chain.batches(data):
+            chain.loss(model(x), y).backward()
+            chain.step()
+    assert int((model[0].weight == 0).sum()) == 96
+
+
+@pytest.mark.parametrize(("start", "end", "first", "last"), [(0.07, 0.55, 7, 55), (0.29, 0.58, 29, 58)])
+def test_times_are_the_steps_that_their_shares_say(start, end, first, last):
+    model = pruned_net()
+    method = MagnitudePruning(0.5, start=start, end=end, every="1st")
+    data = [(torch.randn(8, 6), torch.randint(4, (8,)))] * 100
+    chain = Methods(method)
+    chain.reports = False  # nothing is trained here
+    with chain.attach(model, torch.optim.SGD(model.parameters(), lr=0.1), duration="1ep", data=data, seed=0):
+        times = [step for step in range(101) if method.due(step)]
+    assert (times[0], times[-1]) == (first, last)

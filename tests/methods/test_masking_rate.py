@@ -151,6 +151,43 @@ def test_what_is_no_masked_batch_is_refused():
     assert at(MaskingRate(vocabulary=58), 0.0, x, y, classes=None).inputs.shape == x.shape
 
 
+def test_batches_of_few_targets_are_judged_together():
+    """One of ten targets is shown as another token, so a batch with one or two of them says nothing."""
+    setup, refused = Setup(), []
+    model = setup.model()
+    with Methods().attach(model, setup.optimizer(model), duration="9st", data=Loader(58), seed=0) as chain:
+        context = chain.context
+        context.epoch = 0
+        for seed in range(300):
+            method, tokens = MaskingRate(), TOKENS[seed : seed + 1, :16]
+            method.start(context)
+            x, y = HIDE(tokens, 0.15, draws(IDS[:1], seed, length=16))
+            assert 1 <= int((y != -100).sum()) <= 3
+            assert torch.equal(original_tokens(*batched(method, x, y, context)), tokens)
+            with pytest.raises(InvalidValue, match="1 hidden tokens without target"):
+                lost = (y != -100).nonzero()[:1]
+                batched(
+                    method,
+                    x.index_put(tuple(lost.T), torch.tensor(1)),
+                    y.index_put(tuple(lost.T), torch.tensor(-100)),
+                    context,
+                )
+        method = MaskingRate()
+        method.start(context)
+        for row in range(10):
+            try:
+                batched(method, TOKENS[row : row + 1, :15], TOKENS[row : row + 1, 1:16], context)
+            except InvalidValue as error:
+                refused.append((row, str(error)))
+                break
+    assert refused[0][0] == 3 and "of 60 targets that are neither hidden" in refused[0][1]
+
+
+def batched(method, x, y, context):
+    found = method.augment(Batch(x, y, None, (x, y)), context)
+    return found.inputs, found.targets
+
+
 def test_the_packages_masked_task_trains_and_is_evaluated_at_its_own_rate(tmp_path):
     text(tmp_path)
     task = books(folder=tmp_path, length=40, objective="masked")

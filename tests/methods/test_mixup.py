@@ -82,6 +82,40 @@ def test_an_ignored_label_adds_nothing():
     assert torch.equal(target, torch.tensor([[0, 0.75, 0, 0], [0, 0, 0.25, 0]]))
 
 
+def partly_labelled():
+    """Maps of four pictures: the first has no label at all, the others lack some, each its own."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(4, 2, 6, 5, generator=generator)
+    y = torch.randint(3, (4, 6, 5), generator=generator)
+    y[torch.rand(y.shape, generator=generator) < 0.3] = -100
+    y[0] = -100
+    return x, y
+
+
+@pytest.mark.parametrize("reduction", ["example", "token"])
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_a_position_counts_that_either_side_of_the_blend_labels(reduction, parts):
+    x, y = partly_labelled()
+    model = torch.nn.Conv2d(2, 3, 1)
+    chain, loader, found, wanted = Methods(Mixup(1.0), reduction=reduction), [(x, y)] * 5, [], []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with chain.attach(model, optimizer, duration="1ep", data=loader, seed=5):
+        for k, (mixed, own) in enumerate(chain.batches(loader, parts)):
+            loss = chain.loss(model(mixed), own)
+            loss.backward()
+            found += [0.0] * (k % parts == 0)
+            found[-1] += loss.item()
+            chain.step()
+    for step in range(5):
+        mixed, partners, c = mix_examples(x, 1.0, stream(5, "Mixup", 0, step))
+        both = [F.cross_entropy(model(mixed), t, reduction="none") for t in (y, y[partners])]  # 0 at -100
+        losses = (c * both[0] + (1 - c) * both[1]).flatten(1).sum(1)
+        counts = ((y != -100) | (y[partners] != -100)).flatten(1).sum(1)
+        means = losses / counts.clamp(min=1)
+        wanted.append((losses.sum() / counts.sum() if reduction == "token" else means.mean()).item())
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
 def test_smoothing_comes_after_blending():
     _, _, target = first_batch(Mixup(1.0), LabelSmoothing(0.2))
     _, _, sharp = first_batch(Mixup(1.0))

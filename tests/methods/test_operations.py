@@ -53,6 +53,16 @@ def test_equalize_posterize_and_solarize_are_pillows():
         assert torch.equal((found * 255).round(), (wanted * 255).round())
 
 
+@pytest.mark.parametrize("strength", [-1.0, 1.0])
+def test_full_strength_inverts_everything_black_too(strength):
+    u = torch.tensor([0.0, 1 / 255, 0.5, 1.0]).view(1, 1, 2, 2)
+    assert torch.equal(OPERATIONS["solarize"](u, all_of(1, strength)), 1.0 - u)
+    low, high = torch.tensor([-0.5]), torch.tensor([1.5])
+    x = u * (high - low) + low
+    found = operate(x, ("solarize",), torch.zeros(1), all_of(1, strength), low, high)
+    assert torch.allclose(found, low + high - x, atol=1e-6)
+
+
 def test_auto_contrast_and_enhancements_are_pillows_up_to_its_rounding():
     ops, enhance = pytest.importorskip("PIL.ImageOps"), pytest.importorskip("PIL.ImageEnhance")
     u = pictures()

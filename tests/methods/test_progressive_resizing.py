@@ -59,7 +59,7 @@ def test_pixel_cost_is_the_closed_form(start, delay, finetune):
 
 
 def test_the_defaults_halve_the_pixels():
-    assert pixel_cost() == pytest.approx(0.5 * 0.25 + 0.3 * 7 / 12 + 0.2)
+    assert pixel_cost() == pytest.approx(0.5 * 0.25 + 0.3 * 7 / 12 + 0.2) == 0.5
 
 
 def test_fine_patterns_turn_grey_instead_of_aliasing():
@@ -73,6 +73,15 @@ def test_fine_patterns_turn_grey_instead_of_aliasing():
         found = resize_images(stripes, (size, size))
         assert float(found.mean()) == pytest.approx(0.5, abs=0.02)
     assert float((resize_images(stripes, (16, 16))[..., 1:-1] - 0.5).abs().max()) < 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_pictures_are_resized_on_a_cpu_too(dtype):
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    found = resize_images(x, (4, 6))
+    assert found.dtype == dtype and torch.equal(found, resize_images(x.float(), (4, 6)).to(dtype))
+    method = ProgressiveResizing()
+    assert method.augment(Batch(x, None, None, (x,)), context_at(0)).inputs.dtype == dtype
 
 
 def test_resizing_keeps_constants_and_means():
@@ -124,6 +133,22 @@ def test_kinds_are_the_sizes_of_the_run():
         kinds.append(method.kind(context_at(step)))
         assert kinds[-1] == tuple(shape[-2:])
     assert [k for k, _ in itertools.groupby(kinds)] == [(16, 16), (20, 20), (24, 24), (28, 28), (32, 32)]
+
+
+def test_a_multiple_with_which_nothing_would_shrink_is_refused():
+    small, large = torch.zeros(2, 1, 32, 32), torch.zeros(2, 1, 64, 64)
+    assert image_sizes((32, 32), 0.5, 32) == [(32, 32)] * 6
+    for progress in (0, 90):
+        with pytest.raises(
+            InvalidValue, match=r"got \[32, 32\] for 0.5 of \[32, 32\] .* take a smaller multiple or start"
+        ):
+            ProgressiveResizing(multiple=32).augment(Batch(small, None, None, (small,)), context_at(progress))
+    wide = torch.zeros(2, 1, 32, 64)
+    method = ProgressiveResizing(multiple=32)
+    assert method.augment(Batch(wide, None, None, (wide,)), context_at(0)).inputs.shape == (2, 1, 32, 32)
+    method = ProgressiveResizing(multiple=32)
+    assert method.augment(Batch(large, None, None, (large,)), context_at(0)).inputs.shape == (2, 1, 32, 32)
+    assert method.augment(Batch(small, None, None, (small,)), context_at(1)).inputs is small, "now and then a small one"
 
 
 def test_dense_targets_are_refused():

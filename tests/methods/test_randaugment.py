@@ -7,7 +7,7 @@ import torch
 
 from reinvest.core.batch import Batch
 from reinvest.core.chain import Methods
-from reinvest.core.errors import InvalidValue
+from reinvest.core.errors import Conflict, InvalidValue
 from reinvest.core.streams import example_integers, example_uniform
 from reinvest.methods.augment._operations import GEOMETRIC, OPERATIONS
 from reinvest.methods.augment.randaugment import RandAugment, operation_names, rand_augment
@@ -110,3 +110,9 @@ def test_only_floating_pictures():
     for x in (torch.zeros(4, 8), torch.zeros(4, 3, 8, 8, dtype=torch.uint8)):
         with pytest.raises(InvalidValue, match="floating images"):
             augmented(RandAugment(value_range=[0, 1]), x)
+
+
+def test_a_chain_holds_it_once():
+    """A second one would draw the very same again."""
+    with pytest.raises(Conflict, match="a chain holds one RandAugment"):
+        Methods(RandAugment(), RandAugment())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import types
 
 import numpy as np
@@ -15,6 +17,7 @@ from reinvest.core.batch import Batch
 from reinvest.core.chain import Methods
 from reinvest.core.errors import InvalidValue
 from reinvest.core.streams import stream
+from reinvest.methods.select.curriculum import Curriculum
 from reinvest.methods.select.selective_backprop import SelectiveBackprop, kept_count, looking, select_by_loss
 from reinvest.testing import Setup
 
@@ -183,12 +186,157 @@ def test_batches_that_are_dicts_and_models_that_return_objects():
             chain.step()
 
 
+def sizes_of(*methods, batches, epochs=4, stop=None):
+    """Examples in each step's batch, for batches of these sizes with ids; resumed after `stop` steps."""
+    setup, sizes, kept = Setup(examples=64), [], None
+    loader = Told(zip(*(t[: sum(batches)].split(batches) for t in (torch.arange(64), *setup.data())), strict=True))
+    model = setup.model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for until in (stop, None) if stop else (None,):
+        chain = Methods(*methods)
+        with chain.attach(model, optimizer, duration=f"{epochs}ep", data=loader, seed=1):
+            if kept is not None:
+                chain.load_state_dict(kept)
+            while chain.context.step < (until or chain.context.total_steps):
+                for x, y in chain.batches(loader):
+                    sizes.append(len(y))
+                    chain.loss(model(x), y).backward()
+                    chain.step()
+                    if chain.context.step == until:
+                        break
+            kept = chain.state_dict()
+    return sizes
+
+
+class Told(list):
+    """A loader that says that it yields ids."""
+
+    indexed, examples = True, 64
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.1])
+@pytest.mark.parametrize("last", [1, 2, 9])
+def test_a_short_last_batch_keeps_at_least_one_example_and_does_not_end_the_run(keep, last):
+    method = SelectiveBackprop(0.5, 1.0, keep=keep, period=0)
+    half = [max(1, int(keep * 20)), max(1, int(keep * 20)), max(1, int(keep * last))]
+    assert sizes_of(method, batches=[20, 20, last]) == [20, 20, last] * 2 + half * 2
+    for at in (5, 8):
+        assert sizes_of(method, batches=[20, 20, last], stop=at) == [20, 20, last] * 2 + half * 2
+
+
+def test_what_a_curriculum_leaves_of_a_batch_may_be_a_single_example():
+    curriculum = Curriculum(scores=[i / 64 for i in range(64)], start=0.05, until=0.9, direction="easy first")
+    sizes = sizes_of(curriculum, SelectiveBackprop(keep=0.1, **ALWAYS), batches=[16] * 4, epochs=2)
+    assert len(sizes) == 8 and set(sizes) == {1}
+
+
+def test_a_share_of_a_full_batch_that_is_no_example_is_refused_when_the_run_begins():
+    late = SelectiveBackprop(0.5, 1.0, keep=0.05, period=0)
+    found = []
+    with pytest.raises(InvalidValue, match=r"at least one example, got keep=0\.05 of 16"):
+        found.extend(len(x) for _, x, _ in steps(late))
+    assert found == []
+
+
+class Watched(nn.Module):
+    """Writes down (training, autocast, dtype of its logits) at each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.seen: list[tuple[bool, bool, torch.dtype]] = []
+
+    def forward(self, x):
+        found = self.conv(x).mean((2, 3))
+        self.seen.append((self.training, torch.is_autocast_enabled("cpu"), found.dtype))
+        return found
+
+
+LOW = torch.bfloat16
+
+
+def whole_precision(output, target):
+    assert output.dtype == torch.float32, "ranks of coarse losses would be ties"
+    return F.cross_entropy(output, target, reduction="none")
+
+
+def precisely(model, chain, loader, precisions, kept=None):
+    """One epoch of a loop that computes in these precisions; the state at its end."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with chain.attach(model, optimizer, duration="9ep", data=loader, seed=1, criterion=whole_precision):
+        if kept is not None:
+            chain.load_state_dict(kept)
+        for (x, y), low in zip(chain.batches(loader), precisions, strict=True):
+            with torch.autocast("cpu", LOW, enabled=low):
+                output = model(x)
+            chain.loss(output.float(), y).backward()
+            assert all(bool(p.grad.any()) for p in model.parameters())
+            chain.step()
+        return chain.state_dict()
+
+
+def scored(model):
+    return [low for training, low, _ in model.seen if not training]
+
+
+def test_scores_are_computed_in_the_precision_of_the_training_passes(tmp_path):
+    """`batches` runs outside the loop's own `with autocast`, so what the model was last trained in is noted."""
+    x, y = (t[:16] for t in Setup().data())
+    model, chain, loader = Watched(), Methods(SelectiveBackprop(keep=0.5, **ALWAYS)), [(x, y)] * 4
+    kept = precisely(model, chain, loader, [True, True, False, True])
+    assert scored(model) == [False, True, True, False], "the first batch is scored before any training pass"
+    assert [dtype for training, low, dtype in model.seen if low] == [LOW] * 5
+    assert not model._forward_pre_hooks
+    torch.save(kept, tmp_path / "state.pt")
+    model.seen.clear()
+    precisely(model, chain, loader, [True] * 4, torch.load(tmp_path / "state.pt", weights_only=True))
+    assert scored(model) == [True] * 4, "a resumed run goes on as it was"
+
+
+def test_a_compiled_model_tells_its_precision_too():
+    model, method, x = nn.Conv2d(3, 4, 3), SelectiveBackprop(keep=0.5, **ALWAYS), torch.randn(2, 3, 8, 8)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)  # a break of the graph would raise
+    optimizer, chain = torch.optim.SGD(model.parameters(), lr=0.1), Methods(method)
+    chain.reports = False
+    with chain.attach(compiled, optimizer, duration="9st", data=[0], seed=1):
+        again = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+        assert torch.equal(again(x), model(x))
+        for low in (True, False, True):
+            with torch.autocast("cpu", LOW, enabled=low):
+                compiled(x)
+            assert method.state_dict()["autocast"] == [low, "bfloat16"]
+        model.eval()
+        compiled(x)
+        assert method.state_dict()["autocast"] == [True, "bfloat16"]
+    assert not model._forward_pre_hooks
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_pictures_are_scored_on_a_cpu_too(dtype):
+    class Whole(nn.Conv2d):
+        def forward(self, x):
+            assert x.dtype == dtype
+            return super().forward(x.float()).mean((2, 3))
+
+    x, y = torch.rand(16, 3, 8, 8).to(dtype), torch.arange(16) % 4
+    sizes = [
+        len(t) for _, _, t in steps(SelectiveBackprop(keep=0.5, **ALWAYS), model=Whole(3, 4, 1), x=x, y=y, total=2)
+    ]
+    assert sizes == [8, 8]
+
+
 def test_what_it_cannot_score_is_refused():
     flat = {"x": torch.zeros(16, 4), "y": torch.zeros(16, dtype=torch.long)}
     linear = nn.Linear(4, 3)
     with pytest.raises(InvalidValue, match=r"set scale=1\.0"):
         next(steps(SelectiveBackprop(keep=0.5, **ALWAYS), model=linear, **flat))
     assert len(next(steps(SelectiveBackprop(keep=0.5, scale=1.0, **ALWAYS), model=linear, **flat))[1]) == 8
+    pictures, maps = torch.zeros(16, 3, 8, 8), torch.zeros(16, 8, 8, dtype=torch.long)
+    conv = nn.Conv2d(3, 2, 1)
+    with pytest.raises(InvalidValue, match=r"label maps \[16, 8, 8\] .*set scale=1\.0"):
+        next(steps(SelectiveBackprop(), model=conv, x=pictures, y=maps))
+    full = SelectiveBackprop(keep=0.5, scale=1.0, **ALWAYS)
+    assert len(next(steps(full, model=conv, x=pictures, y=maps))[2]) == 8
     with pytest.raises(InvalidValue, match="one loss per example"):
         next(steps(SelectiveBackprop(keep=0.5, **ALWAYS), criterion=nn.CrossEntropyLoss()))
     with pytest.raises(InvalidValue, match="at least one"):

@@ -100,6 +100,30 @@ def test_what_is_no_token_sequence_is_refused():
     assert truncate("text", 3, (4, 64)) == "text"
 
 
+def test_short_batches_of_padded_texts_are_left_as_they_are():
+    """Collated to the longest text of each batch, some batches are no longer than one multiple."""
+    short, method = X[:, :8], SequenceLengthWarmup()
+    assert at(method, 0.0).inputs.shape == (4, 8)
+    for progress in (0.0, 0.2, 0.3, 0.9):
+        assert at(method, progress, short, short).inputs is short
+    assert at(method, 0.0, X[:, :20], Y[:, :20]).inputs.shape == (4, 8)
+    assert at(SequenceLengthWarmup(), 0.5, short, short).inputs is short, "sequences are whole by then anyway"
+    with pytest.raises(InvalidValue, match=r"shorter than 8 tokens, got start=0\.125 rounded to a multiple of 8"):
+        at(SequenceLengthWarmup(), 0.0, short, short)
+    with pytest.raises(InvalidValue, match="shorter than 8 tokens"):
+        at(SequenceLengthWarmup(), 0.2, short, short)
+
+
+def test_a_resumed_run_knows_the_longest_texts_that_came_before():
+    short, method, other = X[:, :8], SequenceLengthWarmup(), SequenceLengthWarmup()
+    at(method, 0.0)
+    other.load_state_dict(method.state_dict())
+    assert at(other, 0.1, short, short).inputs is short
+    other.start(context_at(0.0))
+    with pytest.raises(InvalidValue, match="smaller start or multiple"):
+        at(other, 0.1, short, short)
+
+
 def test_kinds_tell_the_length_before_the_first_batch():
     method = SequenceLengthWarmup(0.25, 0.5)
     kinds = [method.kind(context_at(k / 100)) for k in range(100)]

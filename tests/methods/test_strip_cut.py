@@ -9,7 +9,7 @@ import torch
 
 from reinvest.core.batch import Batch, Mix
 from reinvest.core.chain import Methods
-from reinvest.core.errors import InvalidValue, UnknownName
+from reinvest.core.errors import Conflict, InvalidValue, UnknownName
 from reinvest.methods.augment.cutout import Cutout
 from reinvest.methods.augment.strip_cut import SHARES, StripCut, strip_cut, strip_pixels, strip_share
 from reinvest.testing import Setup
@@ -89,10 +89,17 @@ def test_a_run_shrinks_pictures_then_makes_holes_then_leaves_them_alone(axis):
     assert len(shapes) <= 6 and (32, 48) in shapes
 
 
-def test_the_hole_is_cutouts_own():
-    x, ids = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)
-    found = at(StripCut(hole=0.5), 700, x, ids=ids).inputs
-    assert torch.equal(found, at(Cutout(0.5), 700, x, ids=ids).inputs) and not torch.equal(found, x)
+@pytest.mark.parametrize("ids", [None, torch.arange(400)])
+def test_the_hole_is_cutouts_square_at_a_place_of_its_own(ids):
+    """It once drew the very places of Cutout, so that in a chain of both the second hole lay on the first."""
+    x = torch.ones(400, 3, 8, 8)
+    own, other = (at(method, 700, x, ids=ids).inputs == 0 for method in (StripCut(hole=0.5), Cutout(0.5)))
+    for holes in (own, other):
+        sides = holes[:, 0].any(2).sum(1), holes[:, 0].any(1).sum(1)
+        assert torch.equal(holes[:, 0].flatten(1).sum(1), sides[0] * sides[1])
+        assert {int(s) for side in sides for s in side} == {2, 3, 4}, "a side of 4, clipped at the border"
+    same = (own == other).flatten(1).all(1).float().mean()
+    assert float(same) < 0.1, "64 places, of which a few make the same hole"
 
 
 def test_one_strip_for_the_whole_batch_with_uniform_axis_and_place():
@@ -159,3 +166,9 @@ def test_what_cannot_be_cut_is_refused():
             strip_cut(PICTURE, first, pixels, "rows")
     with pytest.raises(UnknownName, match="columns, rows"):
         strip_cut(PICTURE, 0, 4, "random")
+
+
+def test_a_chain_holds_it_once():
+    """A second one would draw the very same again."""
+    with pytest.raises(Conflict, match="a chain holds one StripCut"):
+        Methods(StripCut(), StripCut())

@@ -68,6 +68,18 @@ def test_words_of_effects(result):
     assert effect_word(effect("alone", ["A"], 1.0, 0.99, 1.01, False, verdict="equivalent")) == "equivalent"
 
 
+def test_an_effect_that_is_known_by_a_bound_alone_is_drawn_and_named(result):
+    bounds = [effect("on top", ["<b>A"], None, None, 0.35, True), effect("on top", ["B"], None, 2.8, None, True)]
+    result["effects"][:2] = bounds
+    assert [effect_word(e) for e in bounds] == ["better", "worse"]
+    assert effect_word(effect("on top", ["B"], None, None, 0.35, True, verdict="mixed")) == "mixed"
+    lines = [t for t in effect_figure(result).data if t.meta["kind"] == "interval"]
+    assert [t.meta["open"] for t in lines[:2]] == [[True, False], [False, False]]
+    page = Page(render_ablation(result))
+    for figure in page.figures:
+        assert agrees(figure, at(result, figure.path)), figure
+
+
 def test_the_terminal_says_the_same(result):
     from rich.console import Console
 

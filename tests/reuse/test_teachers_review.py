@@ -155,6 +155,64 @@ def test_a_language_model_that_shifts_its_labels_is_taught_position_by_position(
     assert torch.allclose(found, (p.exp() * (p - q)).sum(-1).mean(), atol=1e-6)
 
 
+class Named(nn.Module):
+    """Words in Hugging Face's manner: tokens by name."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words = words
+
+    def forward(self, input_ids):
+        return self.words(input_ids)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("kind", ["tensor", "one of a tuple", "dict", "pair"])
+def test_a_target_that_the_loop_passes_tells_the_layout_where_the_loader_yields_none(kind, last, parts):
+    x, y = sentences()
+    y[0, 1:] = y[1] = -100
+    student, teacher = Words(0, last=last), Words(1, last=last)
+    asked = Named(teacher) if kind == "dict" else teacher
+    item = {"tensor": x, "one of a tuple": (x,), "dict": {"input_ids": x}, "pair": (x, y)}[kind]
+    chain, found = Methods(Distill(asked, source="forward", weight=[1.0, 1.0])), 0.0
+    with chain.attach(student, still(student), duration="1st", data=[item], seed=0):
+        for k, part in enumerate(chain.batches([item], parts)):
+            a = part if kind == "tensor" else part["input_ids"] if kind == "dict" else part[0]
+            found += chain.loss(student(a), y.chunk(parts)[k])
+            chain.step()
+    p, q = teacher.table[x].log_softmax(-1), student.table[x].log_softmax(-1)
+    valid = y != -100
+    kd = ((p.exp() * (p - q)).sum(-1) * valid).sum(1) / valid.sum(1).clamp(min=1)
+    assert kd[1] == 0 and found.item() == pytest.approx(kd.sum().item() / 4, abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [5, 7])
+def test_a_teacher_of_whole_tokens_is_refused_where_the_loop_shifts_them_itself(classes):
+    x = sentences()[0] % classes
+    student, teacher = Words(0, last=True), Words(1, last=True)
+    for words in (student, teacher):
+        words.table = nn.Parameter(words.table[:, :classes].detach().clone())
+    chain = Methods(Distill(teacher, source="forward", weight=[1.0, 1.0]))
+    with chain.attach(student, still(student), duration="1st", data=[x], seed=0):
+        for a in chain.batches([x]):
+            with pytest.raises(InvalidValue, match=r"at 5 positions for targets at 4; let the loader yield inputs and"):
+                chain.loss(student(a)[:, :-1], a[:, 1:])
+            chain.step()
+
+
+def test_of_logits_with_the_classes_second_a_teachers_last_position_is_cut_off_too():
+    x = sentences()[0] % 7
+    student, teacher = Words(0, last=False), Words(1, last=False)
+    chain = Methods(Distill(teacher, source="forward", weight=[1.0, 1.0]))
+    with chain.attach(student, still(student), duration="1st", data=[x], seed=0):
+        for a in chain.batches([x]):
+            found = chain.loss(student(a)[..., :-1], a[:, 1:])
+            chain.step()
+    p, q = teacher.table[x][:, :-1].log_softmax(-1), student.table[x][:, :-1].log_softmax(-1)
+    assert torch.allclose(found, (p.exp() * (p - q)).sum(-1).mean(), atol=1e-6)
+
+
 def test_teachers_of_unlike_layouts_are_averaged_in_one():
     x, y = sentences()
     student, pool = Words(0, last=False), [Words(1, last=False), Words(2, last=True)]
@@ -166,6 +224,32 @@ def test_teachers_of_unlike_layouts_are_averaged_in_one():
     p = ((pool[0].table[x] + pool[1].table[x]) / 2).log_softmax(-1)
     q = student.table[x].log_softmax(-1)
     assert torch.allclose(found, (p.exp() * (p - q)).sum(-1).mean(), atol=1e-6)
+
+
+def test_reweighing_leaves_alone_what_not_all_averaged_teachers_know(shelf_of_one):
+    x, y = columns()
+    everything = recorded(shelf_of_one, Rows(x, y))
+    others = recorded(shelf_of_one, Rows(x, y, range(27, 45)), seed=1)
+    more = {"weight": [0.5, 0.4], "every": 2, "reweigh": True, "pool": "average"}
+    for ids, taught in ((range(0, 27), False), (range(27, 45), True)):
+        loader = Rows(x, y, ids)
+        found = step_losses(net(), loader, Distill([everything, others], **more))
+        plain = step_losses(net(), loader)
+        steps = len(loader) * 8
+        lighter = [1 - (0.5 - 0.1 * k / steps) if taught else 1.0 for k in range(steps)]
+        assert found[1::2] == pytest.approx([v * p for v, p in zip(lighter, plain, strict=True)][1::2], rel=1e-6)
+        if not taught:
+            assert found == pytest.approx(plain, rel=1e-6)
+
+
+def step_losses(student, loader, *methods, epochs=8):
+    chain, found = Methods(*methods), []
+    with chain.attach(student, still(student), duration=f"{epochs}ep", data=loader, seed=0):
+        for _ in range(epochs):
+            for a, b in chain.batches(loader):
+                found.append(chain.loss(student(a), b).item())
+                chain.step()
+    return found
 
 
 def test_averaged_teachers_with_unlike_classes_are_refused():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from reinvest.core.errors import LoopError, StoreError
+from reinvest.core.view import TaskView
 from reinvest.store import tables as tables_module
 from reinvest.store.accumulate import Accumulator
 from reinvest.store.artifacts import put_tensors
@@ -150,6 +151,22 @@ def test_without_sizes_nothing_is_kept_and_it_is_said(tmp_path: Path, examples: 
     tables, about = a.tensors()
     assert tables == {} and "was not known" in about["records"]
     assert a.state_dict()["tables"] == {}
+
+
+def test_without_an_example_as_it_is_what_the_loader_says_is_kept(tmp_path: Path) -> None:
+    """Blended batches are not observed: the split and the hashes are worth knowing all the same."""
+    roles = torch.tensor([1, 1, 2, 3, 3], dtype=torch.uint8)
+    view = TaskView(namespace="toy", classes=4, roles=lambda: roles, hashes=lambda: torch.arange(5))
+    a = Accumulator(tmp_path, views=2)
+    a.begin(5, 3, view)
+    found = read(a, tmp_path)
+    assert torch.equal(found.roles, roles) and found.hashes.tolist() == [0, 1, 2, 3, 4]
+    assert found.namespace == "toy" and found.examples == 5 and found.classes == 4
+    assert found.loss.shape == found.correct.shape == (3, 5)
+    assert found.loss.isnan().all() and found.correct.isnan().all() and found.labels.tolist() == [-1] * 5
+    assert not found.has_rows
+    with pytest.raises(StoreError, match="this run kept no log-probabilities: all examples were blended"):
+        found.rows(torch.tensor([0]))
 
 
 def test_outputs_that_are_no_class_scores_keep_losses_only(tmp_path: Path) -> None:

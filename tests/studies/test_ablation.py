@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -78,6 +79,23 @@ def test_the_estimate_names_combinations_and_runs(done, tmp_path):
     assert estimate_ablation(RECIPE, store=store, seeds=3, workers=1)["found"] == 48
 
 
+def test_runs_of_unlike_machines_are_not_judged(done, tmp_path):
+    store, first, *_ = done
+    shutil.copytree(store.path, tmp_path / "runs")
+    elsewhere = {p["run"] for p in first.result["arms"]["EMA"]["points"]}
+    for run in elsewhere:
+        truth = tmp_path / "runs" / "runs" / run / "run.json"
+        told = json.loads(truth.read_text())
+        told["facts"]["hardware"]["threads"] += 1
+        truth.write_text(json.dumps(told))
+    found = ablate(RECIPE, store=ri.Store(tmp_path / "runs"), seeds=3, workers=1)
+    effects = {(e.question, *e.methods): e for e in found.effects}
+    for key in (("on top", "LabelSmoothing"), ("alone", "EMA"), ("together", "LabelSmoothing", "EMA")):
+        assert effects[key].time is None and not effects[key].shown
+        assert "needs equal threads" in effects[key].reason
+    assert "threads" not in effects["alone", "LabelSmoothing"].reason
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [
@@ -107,6 +125,26 @@ def test_files_that_are_no_ablation_are_refused(tmp_path, content, error):
         ),
         ({"low": None, "high": None}, "saves time: -20.0 % time at equal quality (interval open on both sides)"),
         ({"time": None, "reason": "no seeds"}, "not known: no seeds"),
+        ({"time": None, "low": None, "high": 0.354}, "saves at least 64.6 % of the time at equal quality"),
+        ({"time": None, "low": 2.83, "high": None}, "costs at least 183.0 % more time at equal quality"),
+        (
+            {"time": None, "low": None, "high": 1.2, "shown": False},
+            "no effect shown: at most +20.0 % time at equal quality",
+        ),
+        (
+            {"time": None, "low": None, "high": None, "verdict": "worse"},
+            "costs time at equal quality, how much is not known",
+        ),
+        ({"time": None, "low": None, "high": None, "shown": False}, "not known"),
+        (
+            {"verdict": "mixed"},
+            "saves time in one part of the range and costs time in another: -20.0 % time at equal quality (95 % interval "
+            "-30.0 % to -10.0 %)",
+        ),
+        (
+            {"verdict": "mixed", "time": None, "low": None, "high": None},
+            "saves time in one part of the range and costs time in another",
+        ),
     ],
 )
 def test_sentences(change, wanted):

@@ -77,6 +77,31 @@ def test_effects_are_against_the_arms_that_they_name():
     assert found["together", "Mixup", "EMA"].arm == "Mixup + EMA"
 
 
+@pytest.mark.parametrize(("factor", "verdict"), [(8.0, "better"), (1 / 3, "worse")])
+def test_an_effect_beyond_the_measured_range_has_the_bound_that_is_known_and_no_other(factor, verdict):
+    plan = plan_of(2)
+    found = judged(points_of(plan, (factor, 1.0)), plan)
+    for question in ("on top", "alone"):
+        effect = found[question, "Mixup"]
+        assert (effect.time, effect.verdict, effect.shown) == (None, verdict, True)
+        known, other = (effect.high, effect.low) if verdict == "better" else (effect.low, effect.high)
+        assert known == pytest.approx(8**-0.5 if verdict == "better" else 8**0.5)
+        assert other is None
+
+
+def test_arms_of_unlike_machines_are_not_compared_and_the_others_are():
+    plan = plan_of(2)
+    here, there = {"hardware": {"threads": 1}}, {"hardware": {"threads": 2}}
+    facts = {name: [here, there] if name == "Mixup" else [here] for name in plan.arms}
+    effects = effects_of(plan, Judge(points_of(plan, (1.2, 1.1)), None, DECLARED, facts=facts))
+    found = {(e.question, *e.methods): e for e in effects}
+    for key in (("on top", "LabelSmoothing"), ("alone", "Mixup"), ("together", "Mixup", "LabelSmoothing")):
+        assert found[key].time is None and found[key].p is None and not found[key].shown
+        assert "needs equal threads, got 1 and 2" in found[key].reason
+    for key in (("on top", "Mixup"), ("alone", "LabelSmoothing")):
+        assert found[key].time is not None and not found[key].reason
+
+
 def effect(p):
     return Effect("alone", ("A",), "A", "plain", 0.9, 0.8, 1.0, p)
 

@@ -9,6 +9,7 @@ import pytest
 from advising import NO_STUDY, described, reasons, rows, run_of, ways
 
 from advised import arm, changed, kept, recipe, scored, study, trained
+from reinvest.methods.augment.mixup import Mixup
 from reinvest.methods.losses.distillation import Distill
 from reinvest.store import Store
 from reinvest.studies.advise import advise
@@ -81,6 +82,51 @@ def test_a_run_without_records_teaches_by_a_clean_pass(store: Store) -> None:
     assert "clean pass" not in ways(both)  # the best run has records: a pass would tell nothing more
     assert ways(first) == ["records", "records average", "clean pass"]
     assert first.options[-1].runs == (bare.id,)
+
+
+def test_a_run_whose_examples_were_all_blended_helps_grown_data_by_its_weights(store: Store) -> None:
+    blended = trained(store, recipe(train_examples=300).with_(Mixup(1.0)), 11)
+    assert blended.records().roles is not None and not blended.records().has_rows
+    advice = advise(recipe(), store, evidence=NO_STUDY, runs=[blended])
+    assert ways(advice) == ["warm start", "clean pass"]
+    assert "all examples were blended" in reasons(advice, blended.id, "records")[0]
+
+
+def test_a_run_whose_origin_saw_the_test_examples_is_not_offered(store: Store) -> None:
+    """Seed 0 itself is clean and on the same data; it was made from seed 1, which trained on what is tested here."""
+    from safetensors.torch import load_file, safe_open, save_file
+
+    child, origin = run_of(store, 0), run_of(store, 1)
+    path = store.get(origin).path / "records.safetensors"
+    tables = load_file(path)
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    leaked = int((tables["roles"] == 3).sum())
+    tables["roles"] = tables["roles"].masked_fill(tables["roles"] == 3, 1)
+    save_file(tables, path, about)
+    changed(store, origin, described(fingerprint="another split"))
+    changed(store, child, lambda values: values.update(parents=[origin]))
+    advice = advise(recipe(), store, evidence=NO_STUDY, runs=[child])
+    assert advice.options == ()
+    assert f"got {leaked} of them" in reasons(advice, child)[0] and origin in reasons(advice, child)[0]
+
+
+def test_a_clean_pass_is_offered_for_what_it_is(store: Store) -> None:
+    """Beside records it is offered where a study supports it, and for runs without: each is said of its own."""
+    bare = trained(store, recipe(), 9, records=False)
+    blended = trained(store, recipe().with_(Mixup(1.0)), 12)
+    known = rows(arm("clean pass", 1.5, 1.3, 1.7))
+    said = {}
+    for run in (store.get(run_of(store, 0)), bare, blended):
+        options = advise(recipe(), store, evidence=known, runs=[run]).options
+        (said[run.id],) = (o.why for o in options if o.how == "clean pass")
+    first, second, third = said.values()
+    assert "left weights: one pass of its model over the examples tells what it learned of each" in first
+    assert "records" not in first
+    for why in (second, third):
+        assert (
+            "left weights, but no records of single examples: one pass of its model over them makes up for that" in why
+        )
 
 
 def test_runs_are_ranked_by_validation_never_by_test(store: Store) -> None:

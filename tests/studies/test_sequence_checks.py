@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from fake_runs import PLAN, FakeRun, FakeStore, plan_of
@@ -62,6 +62,17 @@ def test_records_without_a_common_example_are_refused_for_any_run_of_the_pool() 
     assert policies_of(plan_of(**grown, keep=0, arms=arms(warm="warm start")))["warm"][2]["reuse"] == "warm start"
 
 
+def test_runs_that_blend_every_example_leave_no_rows_to_learn_from() -> None:
+    blended = {**PLAN["base"], "methods": [{"name": "Mixup"}]}
+    for policy in ("records", "high-loss"):
+        with pytest.raises(InvalidValue, match="got Mixup, which blends every example"):
+            policies_of(plan_of(base=blended, arms=arms(taught=policy)))
+    found = policies_of(plan_of(base=blended, arms=arms(warm={"reuse": "records", "fallback": "warm start"})))
+    assert [p["reuse"] for p in found["warm"]] == ["scratch", "warm start", "warm start"]
+    neutral = {**PLAN["base"], "methods": [{"name": "CutMix", "alpha": 0.0}]}
+    assert policies_of(plan_of(base=neutral))["records"][1]["reuse"] == "records"
+
+
 def test_the_data_of_a_plan_are_checked() -> None:
     assert check_plan(plan_of()) == ("accuracy", True)
     assert check_plan(plan_of(metric="loss")) == ("loss", False)
@@ -105,6 +116,39 @@ def test_a_sequence_sees_no_test_data_and_keeps_its_test_set(monkeypatch: pytest
         check_plan(classes)
 
 
+GROWN = '''
+"""Rows that arrive: test and validation rows come first, so that what is appended is training data."""
+
+import torch
+
+from reinvest import Task
+
+
+def rows(train_examples=200):
+    count = 200 + train_examples
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(600, 6, generator=generator)[:count]
+    splits = {"test": range(100), "validation": range(100, 200), "train": range(200, count)}
+    return Task.from_tensors("grown", x, (x[:, 0] > 0).long(), splits=splits)
+'''
+
+
+@pytest.mark.parametrize("amounts", [[100, 200, 400], [400, 200, 100]])
+def test_data_that_really_grow_fit_and_stay_along_a_sequence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amounts: list[int]
+) -> None:
+    (tmp_path / "growing_rows.py").write_text(GROWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plan = plan_of(
+        base={**PLAN["base"], "task": "growing_rows:rows"},
+        positions=None,
+        grow={"train_examples": amounts},
+        arms=arms(records="records", warm="warm start"),
+    )
+    assert check_plan(plan) == ("accuracy", True)
+    assert [p["reuse"] for p in policies_of(plan)["records"]] == ["scratch", "records", "records"]
+
+
 def test_a_pool_holds_finished_runs_that_fit(tmp_path: Path) -> None:
     store, plan = FakeStore(tmp_path), plan_of()
     good = store.put(FakeRun(plan.recipe(0, "40st"), 1, 0.9))
@@ -124,3 +168,32 @@ def test_a_pool_holds_finished_runs_that_fit(tmp_path: Path) -> None:
     good.seconds = None
     with pytest.raises(Exception, match="without seconds"):
         open_pool(pooled(good), store)
+
+
+@pytest.mark.parametrize(
+    ("moves", "shape", "refused"), [(True, (1, 4, 4), True), (False, (1, 4, 4), False), (True, (1,), False)]
+)
+def test_rows_of_pixels_that_move_teach_nobody(
+    monkeypatch: pytest.MonkeyPatch, moves: bool, shape: tuple[int, ...], refused: bool
+) -> None:
+    import torch
+
+    from reinvest.studies import sequence_checks
+
+    class Shown:
+        view = type("View", (), {"moves": moves})()
+        splits: ClassVar = {"train": torch.arange(5)}
+
+        def clean(self, batch_size: int, ids: Any) -> Any:
+            return [(ids, torch.zeros(1, 3, 4, 4), torch.zeros(shape, dtype=torch.int64))]
+
+    sequence_checks._moves_rows.cache_clear()
+    monkeypatch.setattr(sequence_checks, "build_task", lambda recipe: Shown())
+    recipe = plan_of().recipe(0, "3ep")
+    if refused:
+        with pytest.raises(InvalidValue, match=r"where training views leave them in their place, got augment="):
+            sequence_checks._refuse_moved(recipe)
+        assert "leave it out" in sequence_checks.unfit("records", {}, recipe, [recipe])
+    else:
+        sequence_checks._refuse_moved(recipe)
+    sequence_checks._moves_rows.cache_clear()

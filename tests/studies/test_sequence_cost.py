@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fake_runs import FakeStore, Trainer, plan_of, planted
+from fake_runs import FakeRun, FakeStore, Trainer, name_of, plan_of, planted, priced
 
 from reinvest.core.recipe import Recipe
 from reinvest.evaluation.timing import ArmTiming, Block
+from reinvest.report.sequence import render_sequence
 from reinvest.studies import sequence_cost
 from reinvest.studies.policies import apply
 from reinvest.studies.sequence import run_sequence
 from reinvest.studies.sequence_cost import PLAIN, Prices, price_name, shape_of
+from reinvest.studies.sequence_plan import seed_of
 
 BASE = Recipe(task="digits", model={"name": "mlp", "hidden": [8]}, optimizer={"name": "sgd", "lr": 0.1})
 PAST = [SimpleNamespace(id=letter * 16, config={"model": {"name": f"model {letter}"}}) for letter in "abc"]
@@ -176,6 +179,33 @@ def test_runs_are_priced_by_the_kinds_of_steps_that_their_clocks_counted() -> No
     own = Prices().charge(run, BASE, BASE)
     assert (own.seconds, own.ratio) == (99.0, None)
     assert own.seconds_per_step == pytest.approx(9.8)
+
+
+def test_a_run_that_diverged_before_its_first_update_has_no_price_of_a_step() -> None:
+    timing = ArmTiming({("", 0): 0.5}, 0.5, 0.0, 0.0, 5.0)
+    prices = Prices({shape_of(BASE): Block(10, "cpu", 0.0, {PLAIN: timing}, [])})
+    for clock in (prices, Prices()):
+        charge = clock.charge(SimpleNamespace(steps=0, seconds=1.0, cost={"one_off_seconds": 1.0}), BASE, BASE)
+        assert (charge.steps, charge.seconds) == (0, 1.0) and math.isnan(charge.seconds_per_step)
+
+
+def test_a_study_with_such_a_run_is_judged(tmp_path: Path) -> None:
+    class Failing(Trainer):
+        def __call__(self, recipe: Recipe, seed: int, store: FakeStore) -> FakeRun:
+            run = super().__call__(recipe, seed, store)
+            if run.status == "diverged":
+                run.steps = 0
+            return run
+
+    plan = plan_of()
+    lost = seed_of(0, 1, "80st")
+    train = Failing(planted(2.0), noise=0.003, diverges=lambda recipe, seed: bool(recipe.methods) and seed == lost)
+    prices = priced(plan, {name_of(plan, "records"): 1.0})
+    done = run_sequence(plan, FakeStore(tmp_path), train=train, prices=prices, workers=1, threads=1)
+    (row,) = (r for r in done.result["runs"] if r["status"] == "diverged")
+    assert row["steps"] == 0 and row["seconds_per_step"] is None
+    assert done.result["arms"]["records"]["verdict"] == "better"
+    assert "<html" in render_sequence(done.result)
 
 
 def test_names_of_recipes_are_plain_json() -> None:

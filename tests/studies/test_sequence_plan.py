@@ -98,6 +98,15 @@ def test_a_plan_comes_back_from_its_own_values() -> None:
         ({"positions": None, "grow": {"train_examples": [30, 20]}, "keep": 1}, InvalidValue, "rising numbers"),
         ({"positions": None, "grow": {"train_examples": [20, 30]}, "keep": 1.5}, InvalidValue, "from 0 to 1"),
         ({"keep": 0.5}, InvalidValue, "without grow"),
+        (
+            {"grow": [200, 400, 600]},
+            InvalidValue,
+            r"^grow is a mapping .*, got \[200, 400, 600\]; write grow: {train_ex",
+        ),
+        ({"grow": 200}, InvalidValue, "^grow is a mapping .*, got 200; "),
+        ({"arms": {"scratch": "scratch", "a": {"reuse": "advise", "evidence": 5}}}, InvalidValue, "folder.*got 5; "),
+        ({"arms": {"scratch": "scratch", "a": {"reuse": "advise", "evidence": ""}}}, InvalidValue, "folder.*got ''; "),
+        ({"arms": {"scratch": "scratch", "a": {"reuse": "advise", "folder": "x"}}}, UnknownName, "evidence"),
         ({"durations": []}, InvalidValue, "durations of a sequence"),
         ({"durations": ["1ep", "20st"]}, InvalidValue, "durations of a sequence"),
         ({"durations": ["1ep", "1.0ep"]}, InvalidValue, "durations of a sequence"),
@@ -124,6 +133,11 @@ def test_what_cannot_be_a_plan_is_refused_with_the_remedy(
 ) -> None:
     with pytest.raises(error, match=said):
         plan_of(**changes)
+
+
+def test_advice_takes_the_place_of_what_cannot_apply() -> None:
+    advised = {"reuse": "warm start", "fallback": {"reuse": "advise", "evidence": "studies"}}
+    assert plan_of(arms={"scratch": "scratch", "warm": advised}).arms["warm"] == advised
 
 
 def test_files_that_are_no_plan_are_refused(tmp_path: Path) -> None:

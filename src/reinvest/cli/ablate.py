@@ -48,8 +48,17 @@ def _arguments(parser: Parser) -> None:
         "--out",
         type=str,
         metavar="FILE.html",
-        help="the page; FILE.json beside it holds every figure (default: ablation.html, or the recipe's name)",
+        help=(
+            "the page; FILE.json beside it holds every figure (default: ablation.html, for a file RECIPE.yaml "
+            "RECIPE_ablation.html)"
+        ),
     )
+
+
+def default_page(recipe: str | None) -> str:
+    """The page of a recipe file's ablation, in this folder."""
+    stem = Path(recipe).stem if recipe else "ablation"
+    return f"{stem}.html" if stem == "ablation" else f"{stem}_ablation.html"
 
 
 def _listed(text: str | None, what: str) -> list[str] | None:
@@ -80,7 +89,7 @@ def _run(options: Namespace, out: Output) -> int:
         cost = estimate_ablation(recipe, store=store, **asked)
         out.give(cost, lambda: _cost_text(cost))
         return 0
-    file = target(options.get("out") or f"{Path(options.recipe).stem if options.recipe else 'ablation'}_ablation.html")
+    file = target(options.get("out") or default_page(options.recipe))
     with listening() as listener:
         found = ablate(recipe, store=store, listener=listener, reproduce=_command(options), **asked)
     found.report(file)

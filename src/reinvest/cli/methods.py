@@ -60,6 +60,8 @@ def _card(card: dict[str, Any]) -> str:
     arguments = ", ".join(f"{name}={value!r}" for name, value in card["arguments"].items())
     lines = [f"{card['name']}({arguments})", "", card["doc"], ""]
     lines += [f"{key + ':':<10} {card[key]}" for key in ("title", "paper", "year", "arxiv", "phase", "cost", "breaks")]
+    if card["found"]:
+        lines.append(f"{'found:':<10} {card['found']}")
     lines.append(f"{'domains:':<10} {', '.join(card['domains'])}")
     if card["experimental"]:
         lines.append(f"{'tier:':<10} experimental: little independent evidence so far")

@@ -52,7 +52,7 @@ def _run(options: Namespace, out: Output) -> int:
     machine = machine_of(options)
     if options.dry_run:
         return _dry_run(plan, options.store, machine, out)
-    file = target(options.get("output") or f"{Path(options.study).stem}.html")
+    file = target(options.get("output") or f"{Path(options.study).stem}.html", "--output")
     command = f"reinvest sequence {shlex.quote(options.study)} --store {shlex.quote(options.store)}"
     return _study(plan, options, file, machine, command, out)
 

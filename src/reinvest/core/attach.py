@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from .batch import IDS_REMEDY, Batch, find_ids
 from .clock import StepClock
-from .criterion import IGNORE, check_losses, classes_second, cross_entropy, per_example, valid_counts
+from .criterion import check_losses, cross_entropy, in_range, labelled, per_example, valid_counts, valid_total
 from .duration import Duration
 from .errors import Conflict, InvalidValue, LoopError, MissingIds
-from .method import Context, Method, phases_of
+from .method import Context, Method, starting_place
 from .protocols import current_recorder
 from .view import view_of
 from .wrappers import averaged_parameters, inner_module, is_compiled, ranks, refuse_unaveraged, relative_count
@@ -101,8 +101,7 @@ class Attachment:
     def start(self) -> None:
         """Start the methods in order; each one that has started will be finished, whatever happens."""
         self.ending.callback(self._end_recording)
-        # What changes the model comes first, wherever it is listed: an average begins at the weights it leaves.
-        for method in sorted(self.chain.members, key=lambda m: phases_of(m)[0] != "start"):
+        for method in sorted(self.chain.members, key=starting_place):
             if method.changes_model and self.compiled:
                 raise Conflict(
                     f"{method.name} replaces modules and needs a model that is not compiled yet, got a compiled one; attach first, compile inside"
@@ -199,6 +198,7 @@ class Attachment:
         losses = self.criterion(output, target)
         if losses.__class__ is not Tensor or losses.ndim != 1 or len(losses) != len(output):
             losses = check_losses(losses, len(output), self.criterion)
+        original = labelled(original, self.batch)
         if self.chain.reduction == "token":
             self.token_weights = self._token_weights(losses, original)
         return losses if losses.ndim == 1 else per_example(losses, original)
@@ -219,7 +219,7 @@ class Attachment:
             return self.rows / self.count
         if target.ndim > 1 and whole.ndim == target.ndim:
             whole = whole[:, -target.shape[1] :]
-        return _valid(target) / max(1.0, _valid(whole))
+        return valid_total(target) / max(1.0, valid_total(labelled(whole, self.whole)))
 
     def record(self, losses: Tensor | None, output: Tensor, target: Any) -> None:
         """Hand the raw cross-entropy against the original labels to the recorder; blended and moved examples are left out."""
@@ -231,8 +231,7 @@ class Attachment:
         with torch.no_grad():
             output = output.detach()
             if target.ndim > 1:  # whatever else a criterion leaves out (255, say) counts as no label
-                classes = classes_second(output, target).shape[1]
-                target = torch.where((target >= 0) & (target < classes), target, IGNORE)
+                target = in_range(target, output)
             raw = per_example(cross_entropy(output.float(), target), target) if losses is None else losses.detach()
             self.recorder.observe(self.context.epoch, batch.ids, raw, output, target, None)
 
@@ -370,12 +369,6 @@ class Attachment:
         self.clock.load_state_dict(state["clock"])
         if self.recorder is not None and "recorder" in state:
             self.recorder.load_state_dict(state["recorder"])
-
-
-def _valid(targets: Any) -> float:
-    if isinstance(targets, Tensor) and not targets.is_floating_point():
-        return float((targets != IGNORE).sum())
-    return float(len(targets))
 
 
 def _steps(duration: Duration, data: Any) -> tuple[int, int]:

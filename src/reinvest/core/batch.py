@@ -46,6 +46,8 @@ class Batch:
     mix: Mix | None = None
     moved: bool = False
     """Whether label maps were cut or shifted: their pixels no longer lie where those of the stored picture do."""
+    thinned: bool = False
+    """Whether a method's `select` has left examples out, for the methods that select after it."""
 
     def __len__(self) -> int:
         for value in (self.targets, self.inputs, self.ids):
@@ -80,7 +82,7 @@ class Batch:
         size = len(self)
 
         def pick(value: Any) -> Any:
-            return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
+            return take_rows(value, rows, size)
 
         mix = None if self.mix is None else self.mix.take(rows)
         return Batch(
@@ -102,6 +104,31 @@ class Batch:
             return self.inputs
         values = [self.inputs, self.targets, *box[2:]] if len(box) > 1 else [self.inputs]
         return _rebuild(box, values)
+
+
+def take_rows(value: Any, rows: Any, size: int) -> Any:
+    """`rows` of a field that has a row for each of `size` examples; any other field as it is.
+
+    Such fields are tensors [B, ...], lists and tuples of B items, and lists and tuples of tensors that all are [B, ...],
+    which torch's collate function makes of tuples in the examples.
+    """
+    if isinstance(value, Tensor):
+        return value[rows] if value.ndim and len(value) == size else value
+    if value.__class__ not in (list, tuple) or not value:
+        return value
+    if is_columns(value, size):
+        return type(value)(v[rows] for v in value)
+    if len(value) != size:
+        return value
+    if isinstance(rows, slice):
+        return value[rows]
+    return type(value)(value[i] for i in torch.arange(size)[rows.cpu() if isinstance(rows, Tensor) else rows].tolist())
+
+
+def is_columns(value: Any, size: int) -> bool:
+    """Whether a list holds tensors that each have a row for each of `size` examples."""
+    listed = value.__class__ in (list, tuple)
+    return listed and all(isinstance(v, Tensor) and v.ndim > 0 and len(v) == size for v in value)
 
 
 def _key(box: Mapping[str, Any], names: Sequence[str]) -> str | None:

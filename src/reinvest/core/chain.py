@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -206,7 +207,8 @@ class Methods:
     def _prepare(self, now: Attachment, batch: Batch, node: int) -> Batch:
         now.context.world = (node, now.node_count)
         for method in self._by_phase["select"]:
-            batch = method.select(batch, now.context)
+            chosen = method.select(batch, now.context)
+            batch = replace(chosen, thinned=True) if len(chosen) < len(batch) else chosen
         for method in self._by_phase["augment"]:
             batch = method.augment(batch, now.context)
         return batch
@@ -265,6 +267,8 @@ class Methods:
         if now.observing and not now.frozen:
             raw = losses if target is original and now.criterion is cross_entropy else None
             now.record(raw, output, original)
+        if batch.targets is None and by_phase["losses"]:
+            batch = replace(batch, targets=original)  # which classes and positions the outputs have is told by targets
         for method in by_phase["losses"]:
             losses = method.losses(losses, output, batch, now.context)
             if losses.ndim != 1 or len(losses) != now.rows:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import InvalidValue
+
+if TYPE_CHECKING:
+    from .batch import Batch
 
 IGNORE = -100
 
@@ -40,6 +43,33 @@ def valid_counts(losses: Tensor, targets: Any) -> Tensor:
     if isinstance(targets, Tensor) and not targets.is_floating_point() and targets.shape[: losses.ndim] == losses.shape:
         return (targets != IGNORE).reshape(len(losses), -1).sum(1).to(losses.dtype)
     return torch.full((len(losses),), float(losses[0].numel()), dtype=losses.dtype, device=losses.device)
+
+
+def labelled(targets: Any, batch: Batch | None) -> Any:
+    """Dense class targets [B, ...] with a label wherever the loss has a part: blended partners' where the own is -100.
+
+    Targets that are pasted (CutMix) hold the partners' labels already, so they stay as they are.
+    """
+    if batch is None or batch.mix is None or not isinstance(targets, Tensor) or targets.is_floating_point():
+        return targets
+    own, partners = batch.targets, batch.mix.partners
+    if targets.ndim < 2 or targets.shape != own.shape or partners.shape != own.shape or partners.is_floating_point():
+        return targets
+    own, partners = own.to(targets.device), partners.to(targets.device)
+    return torch.where((targets == IGNORE) & (own == IGNORE), partners, targets)
+
+
+def in_range(targets: Tensor, output: Tensor) -> Tensor:
+    """Class targets [B, ...] with -100 in place of whatever is no class of these logits."""
+    classes = classes_second(output, targets).shape[1]
+    return torch.where((targets >= 0) & (targets < classes), targets, IGNORE)
+
+
+def valid_total(targets: Any) -> float:
+    """How many positions of a whole batch have a label."""
+    if isinstance(targets, Tensor) and not targets.is_floating_point():
+        return float((targets != IGNORE).sum())
+    return float(len(targets))
 
 
 def per_example(losses: Tensor, targets: Any) -> Tensor:

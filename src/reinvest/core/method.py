@@ -69,6 +69,7 @@ class Card:
 
     cost is the expected cost per step relative to plain training, in words; breaks says when the method fails;
     experimental: little independent evidence, so it is not counted among the methods that are recommended to be tried.
+    found: what the comparisons in claims/ found, and how that differs from the source; "" where there is none.
     """
 
     title: str
@@ -82,6 +83,7 @@ class Card:
     conflicts: tuple[str, ...] = ()
     references: tuple[str, ...] = field(default=())
     experimental: bool = False
+    found: str = ""
 
 
 class Method:
@@ -105,6 +107,11 @@ class Method:
     """Whether `select` may keep unlike numbers of examples on unlike processes; their means are then weighted by them."""
     changes_model: ClassVar[bool] = False
     """Whether `start` replaces modules (surgery); refused on a compiled model."""
+    surgery_order: ClassVar[int] = 0
+    """Among methods that change the model: 0 puts other modules in, 1 gives modules another class, 2 wraps what the others
+    left; a method looks for plain modules, so lower ones start first."""
+    after_surgery: ClassVar[bool] = False
+    """Whether `start` goes by the model's parameters as surgery leaves them, wherever the method is listed."""
     single: ClassVar[bool] = False
     """Whether a chain holds at most one of it."""
     arguments: dict[str, Any]
@@ -228,3 +235,14 @@ def phases_of(method: Method) -> list[str]:
     """The phases in which the method acts, in the order of a step; "start" first for surgery and where there is no other."""
     found = [phase for phase in PHASES if overrides(method, phase)]
     return ["start", *found] if method.changes_model else found or ["start"]
+
+
+def starting_place(method: Method) -> tuple[int, int]:
+    """What methods are sorted by before they start, whatever the order of the list.
+
+    What changes the model comes first (an average begins at the weights it leaves), then what goes by its parameters. A
+    warm start stays where it is listed among the replacements: weights of a plain net are loaded before it is factorized.
+    """
+    if phases_of(method)[0] != "start":
+        return (2, 0)
+    return (1, 0) if method.after_surgery else (0, method.surgery_order)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batch import Batch, Mix, map_container
+from .batch import Batch, Mix, is_columns, map_container
 from .errors import InvalidValue
 
 
@@ -24,20 +24,28 @@ def split_rows(size: int, parts: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-def join(batches: list[Batch]) -> Batch:
-    """The batches put one after the other again."""
+def join(batches: list[Batch], whole: Batch) -> Batch:
+    """The batches put one after the other again; they came from the slices of `whole`."""
     if len(batches) == 1:
         return batches[0]
 
-    def column(values: list[Any]) -> Any:
-        return torch.cat(values) if isinstance(values[0], Tensor) and values[0].ndim else values[0]
+    def column(values: list[Any], before: Any) -> Any:
+        one = values[0]
+        if isinstance(one, Tensor):
+            return torch.cat(values) if one.ndim else one
+        if one.__class__ not in (list, tuple) or all(v is one for v in values):
+            return one  # what has no row for each example is the same object in every slice
+        if is_columns(before, len(whole)):
+            return type(one)(torch.cat(parts) for parts in zip(*values, strict=True))
+        return type(one)(itertools.chain.from_iterable(values))
 
     first = batches[0]
-    keys = iter(range(10**9))
+    leaves = [_leaves(b.container) for b in batches]
+    columns = itertools.zip_longest(zip(*leaves, strict=True), _leaves(whole.container))
 
     def rebuild(_: Any) -> Any:
-        k = next(keys)
-        return column([_leaves(b.container)[k] for b in batches])
+        values, before = next(columns)
+        return column(list(values), before)
 
     mix = None
     if first.mix is not None:
@@ -49,9 +57,9 @@ def join(batches: list[Batch]) -> Batch:
             torch.cat(ids) if len(ids) == len(mixes) else None,
         )
     return Batch(
-        column([b.inputs for b in batches]),
-        column([b.targets for b in batches]),
-        column([b.ids for b in batches]),
+        column([b.inputs for b in batches], whole.inputs),
+        column([b.targets for b in batches], whole.targets),
+        column([b.ids for b in batches], whole.ids),
         map_container(first.container, rebuild),
         mix,
         first.moved,
@@ -73,5 +81,6 @@ def through_nodes(batch: Batch, nodes: tuple[int, ...], prepare: Callable[[Batch
             f"virtual nodes are equal slices, got a batch of {len(batch)} for {len(nodes)} of them; choose a multiple as batch size"
         )
     return join(
-        [prepare(batch.take(rows), node) for rows, node in zip(split_rows(len(batch), len(nodes)), nodes, strict=True)]
+        [prepare(batch.take(rows), node) for rows, node in zip(split_rows(len(batch), len(nodes)), nodes, strict=True)],
+        batch,
     )

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 import statistics
-import time
 from dataclasses import replace
 from typing import Any
-
-import torch
 
 from ..core.recipe import Recipe
 from ..loop.train import full_id
@@ -38,7 +35,8 @@ def estimate(
     for name, arm in study.all_arms().items():
         if not isinstance(arm, Recipe):
             continue
-        per_step[name], size, rows, classes, per_epoch = probe(replace(arm, duration=study.durations[0]), machine)
+        with store.lending():
+            per_step[name], size, rows, classes, per_epoch = probe(replace(arm, duration=study.durations[0]), machine)
         steps = {d: steps_of(replace(arm, duration=d)) for d in study.durations}
         seconds[name] = 0.0
         for job in todo:
@@ -58,20 +56,16 @@ def estimate(
 
 
 def probe(recipe: Recipe, machine: Machine) -> tuple[float, int, int, int, int]:
-    """(seconds per step, bytes of the weights, training examples, classes, steps per epoch) from trial steps."""
-    from ..loop.session import Session
+    """(seconds per step, bytes of the weights, training examples, classes, steps per epoch) from trial steps.
 
-    session = Session(recipe, 0, machine.device, steps=STEPS_PER_PROBE)
-    taken: list[float] = []
-    with threads_of(machine), session.attached() as methods:
-        while methods.context.step < STEPS_PER_PROBE:
-            for batch in methods.batches(session.loader(*methods.next_batch)):
-                begun = time.perf_counter()
-                session.step(batch)
-                if session.device.type == "cuda":
-                    # A step on a GPU is only queued when the call returns.
-                    torch.cuda.synchronize(session.device)
-                taken.append(time.perf_counter() - begun)
+    They lie all over the recipe's run. Call where the runs that it re-uses are found (`store.lending()`).
+    """
+    from ..loop.session import Session
+    from ..loop.trial import trial_seconds
+
+    session = Session(recipe, 0, machine.device, steps=max(STEPS_PER_PROBE, steps_of(recipe)))
+    with threads_of(machine):
+        taken = trial_seconds(session, STEPS_PER_PROBE)
     size = sum(t.numel() * t.element_size() for t in session.model.state_dict().values())
     rows = int(getattr(session.loader(0, 0), "examples", 0))
     return statistics.median(taken), size, rows, session.task.classes, session.steps_per_epoch

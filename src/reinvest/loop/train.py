@@ -24,9 +24,13 @@ from ..core.streams import key
 from .evaluate import evaluate
 from .progress import Bar
 from .session import Session, run_identity
+from .trial import trial_seconds
 
 CHECK_EVERY = {"cpu": 16, "cuda": 50}
 """Steps between looks at the loss and the clock: a look waits for the device, and what is not finite stays so."""
+
+FASTEST = 1e-4
+"""Seconds of a step that none is faster than: how long a run of some minutes is before its steps were timed."""
 
 STUCK = 100
 """Batches in a row without an update (non-finite gradients skip it) after which a run counts as diverged."""
@@ -251,25 +255,19 @@ class _Training:
 
 
 def calibrate(recipe: Recipe, seed: int, device: torch.device | str = "cpu", probes: int = 20) -> int:
-    """The number of steps that a duration in minutes buys here: minutes over the median seconds of a few trial steps."""
-    minutes = Duration.parse(recipe.duration).amount
+    """The number of steps that a duration in minutes buys here: minutes over the median seconds of a few trial steps.
+
+    Twice: the second trial has the length that the first one found, so that methods act where they will.
+    """
+    seconds = Duration.parse(recipe.duration).amount * 60
+    steps = round(seconds / FASTEST)
     # These steps are no part of the run: nobody records them.
     token = current_recorder.set(None)
     try:
-        return max(1, round(minutes * 60 / statistics.median(_probe(recipe, seed, device, probes))))
+        with torch.random.fork_rng():
+            for _ in range(2):
+                session = Session(recipe, seed, device, steps=max(probes, steps))
+                steps = max(1, round(seconds / statistics.median(trial_seconds(session, probes, warmup=3))))
     finally:
         current_recorder.reset(token)
-
-
-def _probe(recipe: Recipe, seed: int, device: torch.device | str, probes: int) -> list[float]:
-    session = Session(recipe, seed, device, steps=probes + 3)
-    taken: list[float] = []
-    with torch.random.fork_rng(), session.attached() as methods:
-        while len(taken) < probes + 3:
-            for batch in methods.batches(session.loader(*methods.next_batch)):
-                begun = time.perf_counter()
-                session.step(batch)
-                if session.device.type == "cuda":
-                    torch.cuda.synchronize(session.device)
-                taken.append(time.perf_counter() - begun)
-    return taken[3:]
+    return steps

@@ -11,6 +11,9 @@ from torch import Tensor
 from ..core.criterion import IGNORE
 from ..core.errors import InvalidValue
 
+ROUNDING = 1e-9
+"""Shares of a run this close are the same: added before rounding down, taken off before rounding up."""
+
 
 def number(
     value: Any, rule: str, remedy: str, low: float, high: float = math.inf, *, above: bool = False, below: bool = False
@@ -48,7 +51,7 @@ def class_probabilities(targets: Tensor, output: Tensor, on: float = 1.0, off: f
     with the classes in another place and for class numbers outside 0 .. C-1.
     """
     dtype = output.dtype if output.dtype == torch.float64 else torch.float32
-    if targets.ndim == 1 and output.ndim == 2 and output.device.type == "cpu":
+    if targets.ndim == 1 and output.ndim == 2 and len(targets) == len(output) and output.device.type == "cpu":
         try:
             # On a CPU an ignored example (-100) raises here, which is cheaper than looking for one at every step.
             return torch.full(output.shape, off, dtype=dtype).scatter_(1, targets.unsqueeze(1), on)
@@ -60,8 +63,9 @@ def class_probabilities(targets: Tensor, output: Tensor, on: float = 1.0, off: f
             f"{list(targets.shape)} and logits {list(output.shape)}; pass output.movedim(-1, 1) if the classes come "
             "last"
         )
+    targets = targets.long()  # as a byte -100 would be class 156
     ignored = targets == IGNORE
-    places = targets.masked_fill(ignored, 0).long().unsqueeze(1)
+    places = targets.masked_fill(ignored, 0).unsqueeze(1)
     classes = output.shape[1]
     if output.device.type == "cpu" and (int(places.min()) < 0 or int(places.max()) >= classes):
         raise InvalidValue(

@@ -6,9 +6,7 @@ import math
 from collections.abc import Callable
 
 from ..core.errors import InvalidValue
-
-ROUNDING = 1e-9
-"""Shares of the run this close are the same."""
+from ._check import ROUNDING
 
 
 def _checked(progress: float, warmup: float, final: float) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidValue
+from ..studies.ablation_effects import saves
 from .html import environment, pictures_of, script_json, write_page
 from .numbers import Figures, Unit, quality_units, time_unit
 from .palette import DARK, LIGHT, SIGNS, SYMBOLS
@@ -68,13 +69,13 @@ def render_ablation(result: Mapping[str, Any]) -> str:
 
 def effect_word(effect: Mapping[str, Any]) -> str:
     """One of the verdict's words, so that pages and tables mark effects alike."""
-    if effect["time"] is None:
-        return "not comparable" if effect["reason"] else "inconclusive"
+    if effect["time"] is None and effect["reason"]:
+        return "not comparable"
     if not effect["shown"]:
         return effect["verdict"] if effect["verdict"] in ("equivalent", "mixed") else "inconclusive"
     if effect["verdict"] == "mixed":
         return "mixed"
-    return "better" if effect["time"] < 1 else "worse"
+    return {True: "better", False: "worse", None: "inconclusive"}[saves(effect)]
 
 
 def _units(result: Mapping[str, Any]) -> dict[str, Unit]:

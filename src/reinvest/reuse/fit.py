@@ -118,8 +118,9 @@ def check_data(source: Source, view: TaskView, *, by_id: bool) -> None:
 
 def check_ancestors(run: Any, view: TaskView) -> None:
     """Refuse a run whose own teachers and origins, however far back, trained on this task's test examples."""
-    hashes = view.hashes() if view.hashes is not None else None
-    seen, waiting = {run.id}, list(run.parents)
+    # Scores may come from anything that has records.
+    seen, waiting = {run.id}, list(getattr(run, "parents", ()))
+    hashes = view.hashes() if waiting and view.hashes is not None else None
     while waiting:
         known = waiting.pop()
         folder = run.path.parent / known
@@ -133,9 +134,7 @@ def check_ancestors(run: Any, view: TaskView) -> None:
 
 def _check_hashes(source: Source, hashes: Tensor) -> None:
     assert source.hashes is not None
-    shared = min(len(hashes), len(source.hashes))
-    # 0 stands for a row that was not hashed (data sets beyond a million rows are sampled).
-    differ = (source.hashes[:shared] != hashes[:shared]) & (source.hashes[:shared] != 0) & (hashes[:shared] != 0)
+    differ = _changed(source.hashes, hashes)
     if bool(differ.any()):
         raise DataError(
             f"an id stands for one example, got {int(differ.sum())} ids whose content or label differs between "
@@ -144,8 +143,18 @@ def _check_hashes(source: Source, hashes: Tensor) -> None:
         )
 
 
+def _changed(theirs: Tensor, ours: Tensor) -> Tensor:
+    """Which of the shared ids have another hash, bool [n]."""
+    shared = min(len(ours), len(theirs))
+    # 0 stands for a row that was not hashed (data sets beyond a million rows are sampled).
+    return (theirs[:shared] != ours[:shared]) & (theirs[:shared] != 0) & (ours[:shared] != 0)
+
+
 def check_leak(source: Source, view: TaskView, hashes: Tensor | None) -> None:
-    """Refuse a teacher whose training or validation examples are among the student's test examples."""
+    """Refuse a teacher whose training or validation examples are among the student's test examples.
+
+    By id where ids mean the same examples, else by content; warns where neither can be done.
+    """
     if source.fingerprint and source.fingerprint == view.fingerprint:
         return
     if view.roles is None:
@@ -161,16 +170,35 @@ def check_leak(source: Source, view: TaskView, hashes: Tensor | None) -> None:
             )
         return
     seen = (source.roles == TRAIN) | (source.roles == VALIDATION)
-    if source.namespace == view.namespace or source.hashes is None or hashes is None:
-        shared = min(len(seen), len(test))
-        leaked = int((seen[:shared] & test[:shared]).sum())
+    same = source.namespace == view.namespace
+    if source.hashes is not None and hashes is not None:
+        # Whoever lists training, then validation, then test rows gives all of them new ids when one is added.
+        if not same or bool(_changed(source.hashes, hashes).any()):
+            wanted = hashes[test]
+            leaked = int((torch.isin(wanted, source.hashes[seen]) & (wanted != 0)).sum())
+        else:
+            leaked = _in_both(seen, test)
+    elif same:
+        leaked = _in_both(seen, test)
     else:
-        leaked = int(torch.isin(hashes[test], source.hashes[seen]).sum())
+        warnings.warn(
+            f"examples of two data sets are told apart by their content, got {source.namespace!r} of {source.name} and "
+            f"{view.namespace!r} without hashes of both, so it cannot be checked whether it saw this task's test set; "
+            "give both data sets hashes",
+            ReuseWarning,
+            stacklevel=2,
+        )
+        return
     if leaked:
         raise InvalidValue(
             f"a teacher has not seen the student's test examples, got {leaked} of them among the training or validation "
             f"examples of {source.name}; take a run with the same test split"
         )
+
+
+def _in_both(seen: Tensor, test: Tensor) -> int:
+    shared = min(len(seen), len(test))
+    return int((seen[:shared] & test[:shared]).sum())
 
 
 def warn_about_weight(source: Source, run: Any, context: Context) -> None:

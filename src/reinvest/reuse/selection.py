@@ -22,7 +22,7 @@ from ..methods._scores import KINDS, SHARE, checked_scores, mask_of
 from ..methods.losses.weighting import weights_from
 from ..methods.select.curriculum import order_from
 from ..methods.select.subset import capped, choose_subset
-from .fit import Source, check_data
+from .fit import Source, check_ancestors, check_data
 
 __all__ = [
     "average_scores",
@@ -171,8 +171,8 @@ def read_scores(runs: Sequence[Any], context: Context, *, loss: str = "mean", ba
     """The (average) scores float32 [N] of earlier runs for a training that begins: refused where the data do not fit.
 
     loss: which of an example's losses, see `scores_of`. balance: as ranks inside the class that the records name.
-    Raises InvalidValue for records of another data set, of a run that saw this task's test examples, or without the
-    labels that `balance` needs, DataError where shared ids stand for different examples.
+    Raises InvalidValue for records of another data set, of a run that saw this task's test examples (or was made from
+    one that did), or without the labels that `balance` needs, DataError where shared ids stand for different examples.
     """
     columns, labels = [], []
     for reference in runs:
@@ -196,6 +196,7 @@ def read_scores(runs: Sequence[Any], context: Context, *, loss: str = "mean", ba
             context.task,
             by_id=True,
         )
+        check_ancestors(run, context.task)
         columns.append(_scores(records, loss, None))
         if balance:
             if records.labels is None:

@@ -264,6 +264,7 @@ def open_views(reference: Any, context: Context, *, constant: bool) -> Teacher:
     draws = [(records.view_seed, epoch) for epoch in records.view_epochs]
     source = source_of(run)
     check_data(source, context.task, by_id=True)
+    check_ancestors(run, context.task)
     check_augmentation(run, context.task)
     if constant:
         warn_about_weight(source, run, context)

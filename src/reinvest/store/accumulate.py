@@ -7,7 +7,8 @@ What each kind of batch leaves (see `records` for the tables):
     dense   a label per token or pixel: the same per position; earlier epochs leave loss and share correct only
     other   anything else: losses
 
-Rows of the last pass are taken from the last whole epoch on, so that every example has one.
+Rows of the last pass are taken from the last whole epoch on, so that every example has one. Where no example was seen
+as it is (all were blended, say), the tables are empty but for what the loader said of its data.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ CLASSES = 1000
 """Widest rows of log-probabilities that are kept in full as means over epochs."""
 MOST_POSITIONS = 4096
 """Most pixels of an example that have a row, unless a stride is given."""
+UNSEEN = "all examples were blended or moved, or had no class labels"
 _PENDING_ON_CPU, _PENDING_ON_DEVICE = 1 << 16, 1 << 24
 
 
@@ -150,13 +152,16 @@ class Accumulator:
             self.refused_rows = self._last.refused or self.refused_rows
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """The tables as they are stored, and a description; ({}, ...) if nothing was observed."""
+        """The tables as they are stored, and a description; ({}, ...) if neither examples nor data are known."""
         self.flush()
         if self._last is not None:
             self._last.close()
             self.refused_rows = self._last.refused or self.refused_rows
         if "loss" not in self._tables:
-            return {}, {"records": self.refused or "no batch with ids was observed"}
+            if self.refused or self._view is None:
+                return {}, {"records": self.refused or "no batch with ids was observed"}
+            self._kind, self.refused_rows = "wide", self.refused_rows or UNSEEN
+            self._allocate(())
         stored = {name: self._tables[name] for name in ("loss", "correct", "labels") if name in self._tables}
         columns, about = of_data(self._view, self._examples)
         if self._places is not None:

@@ -16,6 +16,7 @@ from ..core.errors import CorruptFile, InvalidValue, LoopError, unknown
 from . import facts
 from .accumulate import Accumulator
 from .artifacts import PARTIAL, digest_of, get_state, put_json, put_state, put_tensors, sync_folder, writing
+from .lineage import with_reuse
 from .plain import number, plain
 from .run import (
     CURVE,
@@ -246,18 +247,17 @@ class RunWriter:
         self._open()
         about = dict(about)
         self._where, view, draws = (about.pop(name, None) for name in ("where", "view", "draws"))
-        known = self._data.get("reuse") or []
-        self._data["reuse"] = known + [
-            r for r in plain({"reuse": about.pop("reuse", [])}, "reuse")["reuse"] if r not in known
-        ]
-        self._data["parents"] = list(dict.fromkeys([*self._data["parents"], *(r["run"] for r in self._data["reuse"])]))
+        parents = self._data["parents"]
+        self._data |= with_reuse(self._data, about.pop("reuse", []))
         plan = plain(about, "the plan of the chain")
         if not self._data["training"] and not self._facts_known:
             self._before_facts = None  # interrupted before a chain had said what it trains on
         self._data["training"], self._begun = plan, True
         self._see_machine(about)
-        if self._resumed:
-            self._write_truth()
+        self._write_truth()
+        if self._data["parents"] != parents:
+            # Known from now on: a parent that nobody knows of would be removed while its child trains.
+            self._publish(summarise(self.path, alive=True))
         if self._records is not None:
             steps, each = about.get("total_steps"), about.get("steps_per_epoch")
             epochs = steps / each if steps and each else about.get("epochs")

@@ -15,7 +15,7 @@ from ..core.recipe import Recipe
 from ..evaluation.compare import Listener, Verdicts, estimate, run_study
 from ..evaluation.result import write_result
 from ..evaluation.study import Study
-from .ablation_effects import Effect, Judge, effects_of
+from .ablation_effects import Effect, Judge, effects_of, saves
 from .ablation_plan import PLAIN, QUESTIONS, AblationPlan, ablation_plan, durations_of, within
 from .sequence_result import read_kind
 
@@ -74,7 +74,7 @@ def ablate(
     if hours is not None:
         planned, study = _cut(planned, study, hours, store, machine)
     verdicts = run_study(study, store, listener=listener, **machine, **more)
-    effects = effects_of(planned, judge_of(study, verdicts))
+    effects = effects_of(planned, judge_of(study, verdicts, store))
     result = _result(planned, study, verdicts, effects)
     result["cost"]["seconds"] = time.perf_counter() - begun
     return Ablation(tuple(effects), result)
@@ -144,9 +144,10 @@ def estimate_ablation(
     return {**estimate(study, store, **machine), "arms": list(plan.arms), "left_out": list(plan.left_out)}
 
 
-def judge_of(study: Study, verdicts: Verdicts) -> Judge:
-    """What judges any two arms of a finished comparison, on the clock of its timing block."""
+def judge_of(study: Study, verdicts: Verdicts, store: Any) -> Judge:
+    """What judges any two arms of a finished comparison, on the clock of its timing block; store: holds its runs."""
     result, block = verdicts.result, verdicts.block
+    facts = {name: [store.get(p["run"]).facts for p in arm["points"]] for name, arm in result["arms"].items()}
     points = [dict(p, arm=name) for name, arm in result["arms"].items() for p in arm["points"]]
     timing = None
     if block is not None:
@@ -163,7 +164,7 @@ def judge_of(study: Study, verdicts: Verdicts) -> Judge:
         "pairs": study.pairs,
         "tuning": study.tuning,
     }
-    return Judge(points, timing, declared)
+    return Judge(points, timing, declared, facts=facts)
 
 
 # ---- the result ------------------------------------------------------------------------------------------------------
@@ -171,14 +172,30 @@ def judge_of(study: Study, verdicts: Verdicts) -> Judge:
 
 def sentence(effect: Effect) -> str:
     """An effect in words a person understands first and numbers after."""
-    if effect.time is None:
-        return f"not known: {effect.reason}" if effect.reason else "not known"
-    change = f"{percent(effect.time)} time at equal quality ({_ends(effect)})"
+    if effect.reason and effect.time is None:
+        return f"not known: {effect.reason}"
+    change = "" if effect.time is None else f": {percent(effect.time)} time at equal quality ({_ends(effect)})"
     if effect.question == "together":
-        word = "help each other" if effect.time < 1 else "get in each other's way"
-        return f"{word if effect.shown else 'no interaction shown'}: {change}"
+        word = "help each other" if saves(effect.to_dict()) else "get in each other's way"
+        return (word if effect.shown else "no interaction shown") + change
+    if effect.verdict == "mixed":
+        return f"saves time in one part of the range and costs time in another{change}"
+    if effect.time is None:
+        return _bound(effect)
     word = "saves time" if effect.time < 1 else "costs time"
-    return f"{word if effect.shown else 'no effect shown'}: {change}"
+    return (word if effect.shown else "no effect shown") + change
+
+
+def _bound(effect: Effect) -> str:
+    """An effect without an estimate: it lies beyond the measured range, and what is known is where it begins."""
+    less = saves(effect.to_dict())
+    if not effect.shown or less is None:
+        known = effect.low is not None or effect.high is not None
+        return f"no effect shown: {_ends(effect)} time at equal quality" if known else "not known"
+    word, end = ("saves", effect.high) if less else ("costs", effect.low)
+    if end is None:
+        return f"{word} time at equal quality, how much is not known"
+    return f"{word} at least {100 * abs(end - 1):.1f} % {'of the' if less else 'more'} time at equal quality"
 
 
 def percent(time: float) -> str:

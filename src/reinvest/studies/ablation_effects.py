@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..core.hardware import comparable
 from ..evaluation.judge import verdict
 from ..evaluation.outcome import Verdict, plain
 from .ablation_plan import ALL, PLAIN, AblationPlan
@@ -22,9 +23,10 @@ class Effect:
 
     question: "alone", "on top" or "together". methods: one, or the two of a pair. time: seconds with over seconds
     without at equal quality (below 1 saves time); for a pair the factor by which the effect of the one changes when
-    the other is there (below 1: they help each other). low, high: 95 % interval, None where open. p: two-sided, of no
-    effect; p_holm: adjusted by Holm over all effects of the same question. shown: whether p_holm <= alpha. verdict: of
-    the arm against the other, "" for a pair. reason: why there is no figure.
+    the other is there (below 1: they help each other); None where it lies beyond the measured range, then a bound
+    may be known. low, high: 95 % interval, None where open. p: two-sided, of no effect; p_holm: adjusted by Holm over all
+    effects of the same question. shown: whether p_holm <= alpha. verdict: of the arm against the other, "" for a pair.
+    reason: why there is no figure.
     """
 
     question: str
@@ -45,8 +47,21 @@ class Effect:
         return {**asdict(self), "methods": list(self.methods)}
 
 
+def saves(effect: Mapping[str, Any]) -> bool | None:
+    """Which way an effect (its plain values) goes: True if it saves time. By its estimate, else a bound, else the verdict."""
+    time, low, high = effect["time"], effect["low"], effect["high"]
+    if time is not None:
+        return bool(time < 1)
+    if (high is not None and high < 1) or (low is not None and low > 1):
+        return high is not None and bool(high < 1)
+    return {"better": True, "worse": False}.get(effect["verdict"])
+
+
 class Judge:
-    """Verdicts of any arm of an ablation against any other, from the same points and timing block; each is made once."""
+    """Verdicts of any arm of an ablation against any other, from the same points and timing block; each is made once.
+
+    facts: of the machines on which each arm's runs were made; arms of unlike ones are not comparable.
+    """
 
     def __init__(
         self,
@@ -54,17 +69,26 @@ class Judge:
         timing: Mapping[str, Mapping[str, float]] | None,
         declared: Mapping[str, Any],
         alpha: float = 0.05,
+        facts: Mapping[str, Sequence[dict[str, Any]]] | None = None,
     ) -> None:
         self.points, self.timing, self.declared, self.alpha = list(points), timing, dict(declared), alpha
+        self._facts = dict(facts or {})
         self._made: dict[tuple[str, str], Verdict] = {}
 
     def __call__(self, arm: str, against: str) -> Verdict:
         """The verdict of `arm` with the baseline `against`."""
         if (arm, against) not in self._made:
-            timing = None if self.timing is None else {arm: _between(self.timing, arm, against)}
-            found = verdict(self.points, against, arms=[arm], timing=timing, alpha=self.alpha, **self.declared)
-            self._made[arm, against] = found[arm]
+            self._made[arm, against] = self._judged(arm, against)
         return self._made[arm, against]
+
+    def _judged(self, arm: str, against: str) -> Verdict:
+        machines = [*self._facts.get(against, ()), *self._facts.get(arm, ())]
+        for other in machines:
+            fits, reason = comparable(machines[0], other)
+            if not fits:
+                return Verdict(arm, against, "not comparable", reasons=(reason,))
+        timing = None if self.timing is None else {arm: _between(self.timing, arm, against)}
+        return verdict(self.points, against, arms=[arm], timing=timing, alpha=self.alpha, **self.declared)[arm]
 
 
 def _between(timing: Mapping[str, Mapping[str, float]], arm: str, against: str) -> dict[str, float]:
@@ -95,8 +119,8 @@ def _single(question: str, method: str, judged: Verdict) -> Effect:
         judged.arm,
         judged.baseline,
         plain(1.0 / judged.speedup) if judged.speedup > 0 else None,
-        None if refused else plain(1.0 / judged.high),
-        None if refused or judged.low <= 0 else plain(1.0 / judged.low),
+        None if refused or not 0 < judged.high < math.inf else 1.0 / judged.high,
+        None if refused or not 0 < judged.low < math.inf else 1.0 / judged.low,
         plain(judged.p_value),
         verdict=judged.verdict,
         reason=judged.reasons[0] if refused and judged.reasons else "",

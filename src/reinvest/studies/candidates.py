@@ -17,7 +17,7 @@ from ..core.errors import CorruptFile, ReinvestError, StoreError
 from ..core.recipe import Recipe
 from ..core.view import TRAIN, TaskView, view_of
 from ..loop.session import build_task
-from ..reuse.fit import TAUGHT, ReuseWarning, Source, check_data, class_map
+from ..reuse.fit import TAUGHT, ReuseWarning, Source, check_ancestors, check_data, class_map
 
 TOO_SHORT = 0.25
 """Share of the recipe's epochs below which an earlier run is refused: no study had students longer than its inverse."""
@@ -206,9 +206,12 @@ class Candidate:
         return self._problems[name]
 
     def _data_problem(self) -> str:
-        """Whether it saw the test set, and whether ids still mean the same examples."""
-        if self.same_data:
-            return ""  # the fingerprint covers content and split
+        """Whether it, or a run that it was made from, saw the test set, and whether ids still mean the same examples."""
+        # The fingerprint covers content and split.
+        own = "" if self.same_data else self._own_data_problem()
+        return own or _reason_of(lambda: check_ancestors(self.run, self._target.view))
+
+    def _own_data_problem(self) -> str:
         records = self._records
         source = self.source
         if records is not None:

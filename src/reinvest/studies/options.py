@@ -163,6 +163,12 @@ class Search:
     def _refuse(self, candidates: Sequence[Candidate], how: str, reason: str) -> None:
         self.refused += [Refused(c.run.id, reason, how) for c in candidates]
 
+    @staticmethod
+    def _told_by_a_pass(candidate: Candidate) -> str:
+        if candidate.problem("rows")[0]:
+            return ", but no records of single examples: one pass of its model over them makes up for that"
+        return ": one pass of its model over the examples tells what it learned of each"
+
     def _why(self, how: str, chosen: Sequence[Candidate], rate: float) -> str:
         metric = self.target.task.metric
         named = []
@@ -180,7 +186,7 @@ class Search:
             "(the new run inherits them, so it is no independent test of the recipe)",
             "records": f"{data} and recorded what it learned of each example, which teaches any architecture",
             "records average": "recorded what they learned of each example: the average of that teaches",
-            "clean pass": f"{data} and left weights, but no records: one pass of its model over the examples makes up for them",
+            "clean pass": f"{data} and left weights{self._told_by_a_pass(chosen[0])}",
             "high-loss": f"{data} with this model and knows which examples are hard: begin with its weights and train on "
             "these, with some of the rest",
         }

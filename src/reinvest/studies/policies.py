@@ -98,6 +98,11 @@ def _check(name: str, options: Mapping[str, Any]) -> None:
         raise InvalidValue(f"rate is a factor on the peak learning rate above 0, up to 10, got {rate!r}; 0.33 is usual")
     if options.get("choose", "newest") not in ("newest", "best"):
         raise unknown("choice of teachers", str(options["choose"]), ("newest", "best"))
+    evidence = options.get("evidence")
+    if evidence is not None and not (isinstance(evidence, str) and evidence):
+        raise InvalidValue(
+            f"evidence is the path of a folder with stored studies, got {evidence!r}; leave it out for those of the package"
+        )
     fallback = options.get("fallback")
     if fallback is not None:
         inner, settings = parsed(fallback)

@@ -74,7 +74,8 @@ def run_sequence(
     instead of a timing block's. train: (recipe, seed, store) -> Run, instead of the package's own; prices: instead of
     timing blocks measured here. more: threads, rounds, reproduce (the command to print).
 
-    The result is kept in <store>/studies/<title>.json. Raises InvalidValue and UnknownName for a plan that cannot work.
+    The result is kept in <store>/studies/<title>.json, or beside it where that is another plan's. Raises InvalidValue and
+    UnknownName for a plan that cannot work.
     """
     options = Options(workers, device=device, max_hours=max_hours, own_clock=own_clock, **more)
     listener = listener or Listener()
@@ -101,7 +102,7 @@ def run_sequence(
     result["flags"] = flags_of(plan, result["sequences"], stopped, own_clock)
     result |= {"cost": cost, "reproduce": {"command": options.reproduce or "reinvest sequence study.yaml"}}
     result = plain.clean(result)
-    path = plain.write_result(result, Path(store.path) / plain.FOLDER / f"{plain.slug(plan.title)}.json")
+    path = plain.write_result(result, plain.place_of(Path(store.path) / plain.FOLDER, plan))
     return SequenceResult(result, path)
 
 
@@ -246,7 +247,8 @@ def estimate_sequence(
         recipe = plan.recipe(job.seed, job.duration)
         shape = shape_of(recipe)
         if shape not in prices:
-            prices[shape] = shape_text(plan, job.seed), probe(recipe, machine)[0]
+            with store.lending():
+                prices[shape] = shape_text(plan, job.seed), probe(recipe, machine)[0]
         seconds += steps_of(recipe) * prices[shape][1]
     return {
         "runs": len(every),

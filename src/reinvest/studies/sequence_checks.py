@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import torch
+from torch.nn import functional as F
+
 from ..core.errors import InvalidValue, StoreError, unknown
 from ..core.recipe import Recipe
-from ..core.view import TEST, TRAIN, VALIDATION, TaskView, view_of
+from ..core.view import NO_SPLIT, TEST, TRAIN, VALIDATION, TaskView, view_of
 from ..loop.session import build_model, build_task
 from ..methods.surgery.warm_start import partial_state
 from ..reuse.fit import Source, check_data, class_map
@@ -17,6 +20,9 @@ from .policies import POLICIES, parsed
 from .sequence_plan import SequencePlan
 
 SCRATCH = {"reuse": "scratch"}
+
+BLENDING = ("Mixup", "CutMix")
+"""Methods that blend every example of a run: records leave blended ones out, so such a run has no rows."""
 
 
 def policies_of(plan: SequencePlan, pool: Sequence[Any] = ()) -> dict[str, list[dict[str, Any]]]:
@@ -53,7 +59,8 @@ def _at(
         reason = f"{reason}; and its fallback {other!r}: {second}"
     raise InvalidValue(
         f"a policy applies at every position, got {name!r} of arm {arm!r} at run {position + 1}, where it cannot "
-        f"({reason}); give the arm a fallback such as 'fallback: records', or leave the arm out"
+        f"({reason}); give the arm a fallback such as 'fallback: {'warm start' if 'records' in name else 'records'}', or "
+        "leave the arm out"
     )
 
 
@@ -66,6 +73,8 @@ def unfit(name: str, options: Mapping[str, Any], recipe: Recipe, past: Sequence[
         if earlier is None or policy.needs == "nothing":
             continue
         try:
+            if "records" in name:
+                _refuse_moved(earlier)
             _fits(policy.needs, earlier, recipe, str(options.get("heads", "new")))
         except InvalidValue as error:
             return str(error)
@@ -74,6 +83,11 @@ def unfit(name: str, options: Mapping[str, Any], recipe: Recipe, past: Sequence[
 
 def _fits(needs: str, earlier: Recipe, later: Recipe, heads: str) -> None:
     view = _view(_key(later))
+    if "rows" in needs and (blending := _blending(earlier)):
+        raise InvalidValue(
+            f"records hold examples as they are, got {blending}, which blends every example of the run that is to be "
+            "re-used; re-use it by a warm start or a clean pass"
+        )
     if "weights" in needs:
         _weights_fit(earlier, later, heads)
     known = _view(_key(earlier))
@@ -91,12 +105,38 @@ def _fits(needs: str, earlier: Recipe, later: Recipe, heads: str) -> None:
     if needs != "weights":
         class_map(source, view, None)
     if "rows" in needs and known.roles is not None and view.roles is not None:
-        shared = (known.roles() == TRAIN) & (view.roles() == TRAIN)
-        if not bool(shared.any()):
+        theirs, ours = known.roles() == TRAIN, view.roles() == TRAIN
+        shared = min(len(theirs), len(ours))
+        if not bool((theirs[:shared] & ours[:shared]).any()):
             raise InvalidValue(
                 "records know some of the training examples, got a run that trained on none of these; keep more of the "
                 "older data, look at fewer runs (last: 1), or use another policy"
             )
+
+
+def _refuse_moved(earlier: Recipe) -> None:
+    if _moves_rows(_key(earlier)):
+        raise InvalidValue(
+            "rows of pixels or tokens are recorded where training views leave them in their place, got augment="
+            f"{earlier.task.get('augment')!r}; leave it out, or re-use such a run by a warm start or a clean pass"
+        )
+
+
+@lru_cache(maxsize=64)
+def _moves_rows(text: str) -> bool:
+    """Whether examples have a label a pixel or token, and training views move those."""
+    values = json.loads(text)
+    task = build_task(Recipe(task=values["task"], model=values["model"]))
+    if not task.view.moves:
+        return False
+    *_, targets = next(iter(task.clean(1, task.splits["train"][:1])))
+    return bool(targets.ndim > 1)
+
+
+def _blending(recipe: Recipe) -> str:
+    """The method with which no example of a run is seen as it is, "" if there is none."""
+    blending = [m for m in recipe.build_methods() if m.name in BLENDING and m.arguments.get("alpha") != 0]
+    return blending[0].name if blending else ""
 
 
 def _weights_fit(earlier: Recipe, later: Recipe, heads: str) -> None:
@@ -161,22 +201,25 @@ def check_plan(plan: SequencePlan) -> tuple[str, bool]:
 
 
 def _check_splits(plan: SequencePlan, recipes: Sequence[Recipe]) -> None:
-    seen = None
+    told = [_view(_key(recipe)).roles for recipe in recipes]
+    columns = [roles() for roles in told if roles is not None]
+    if len(columns) < len(recipes):
+        return
+    # Data that really grow have more ids at later positions: the others do not have those at all.
+    largest = max(map(len, columns))
+    columns = [F.pad(role, (0, largest - len(role)), value=NO_SPLIT) for role in columns]
+    seen = torch.zeros(largest, dtype=torch.bool)
     tests = []
-    for k, recipe in enumerate(recipes):
-        roles = _view(_key(recipe)).roles
-        if roles is None:
-            return
-        role = roles()
-        test, own = role == TEST, (role == TRAIN) | (role == VALIDATION)
+    for k, role in enumerate(columns):
+        test = role == TEST
         tests.append(test)
-        seen = own if seen is None else seen | own
+        seen |= (role == TRAIN) | (role == VALIDATION)
         if plan.setting != "new classes" and not bool((test == tests[0]).all()):
             raise InvalidValue(
                 f"the test set stays along a sequence, got another one for run {k + 1}; change only the training data"
             )
     for k, test in enumerate(tests):
-        leaked = int((test & seen).sum()) if seen is not None else 0
+        leaked = int((test & seen).sum())
         if leaked:
             raise InvalidValue(
                 f"no run of a sequence sees test data, got {leaked} test examples of run {k + 1} among the training "

@@ -70,7 +70,9 @@ class Prices:
             return Charge(steps, (whole - once) / steps if steps else math.nan, once, whole)
         trained = run_seconds(timing, _counts(run))
         low, high = timing.interval() if timing.log_ratio_variance > 0 else (None, None)
-        return Charge(steps, trained / steps, once, trained + once, math.exp(timing.log_ratio), low, high)
+        return Charge(
+            steps, trained / steps if steps else math.nan, once, trained + once, math.exp(timing.log_ratio), low, high
+        )
 
 
 def _counts(run: Any) -> dict[Stratum, int]:

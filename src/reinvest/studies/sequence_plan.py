@@ -237,7 +237,12 @@ def _positions(value: Any) -> tuple[dict[str, Any], ...]:
 
 def _expanded(positions: Any, values: Mapping[str, Any], base: Recipe) -> Any:
     """Positions with `grow`, `classes` and `keep` written out."""
-    grow = dict(values.get("grow") or {})
+    grow = values.get("grow") or {}
+    if not isinstance(grow, Mapping):
+        raise InvalidValue(
+            f"grow is a mapping from a task's option to its values, got {grow!r}; write grow: {{train_examples: [2000, 4000]}}"
+        )
+    grow = dict(grow)
     if values.get("classes") is not None:
         grow[LABEL_SPACE] = values["classes"]
     for name, listed in grow.items():
@@ -329,8 +334,7 @@ def _arms(value: Any, base: Recipe) -> dict[str, Any]:
     for name, policy in value.items():
         inner, options = parsed(policy)
         arms[str(name)] = {"reuse": inner, **options}
-        if inner != "advise":
-            _tried(arms[str(name)], base)
+        _tried(arms[str(name)], base)
         if options.get("fallback") is not None:
             _tried(options["fallback"], base)
         other = seen.setdefault(text_of(policy) + str(options.get("fallback")), str(name))
@@ -354,7 +358,9 @@ class _Stand:
 
 
 def _tried(policy: Any, base: Recipe) -> None:
-    apply(policy, base, [_Stand(), _Stand()])
+    # What will be advised depends on runs that are not there yet; its own option is checked where it is read.
+    if parsed(policy)[0] != "advise":
+        apply(policy, base, [_Stand(), _Stand()])
 
 
 def _teachers(value: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ outside "marginal", "full" (the same with these teachers charged), "break_even";
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -35,7 +36,17 @@ SCHEMA = 1
 FOLDER = "studies"
 """Folder of a store that holds the results of its sequence studies."""
 
-__all__ = ["FOLDER", "SCHEMA", "arm_entry", "clean", "read_sequence", "slug", "timing_entry", "write_result"]
+__all__ = [
+    "FOLDER",
+    "SCHEMA",
+    "arm_entry",
+    "clean",
+    "place_of",
+    "read_sequence",
+    "slug",
+    "timing_entry",
+    "write_result",
+]
 
 
 def header(plan: SequencePlan, metric: Any, policies: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -138,6 +149,24 @@ def slug(title: str) -> str:
     """A file name for a title: letters, digits and dashes."""
     text = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     return text[:80] or "sequence"
+
+
+def place_of(folder: Path, plan: SequencePlan) -> Path:
+    """The file that keeps the result of a plan: named by its title, and by the plan where another one has that name."""
+    told = json.dumps(clean(plan.to_dict()), sort_keys=True)
+    first = folder / f"{slug(plan.title)}.json"
+    own = folder / f"{slug(plan.title)}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.json"
+    if own.exists() or (first.exists() and _plan_in(first) != told):
+        return own
+    return first
+
+
+def _plan_in(file: Path) -> str:
+    """The plan in a result file as text, "" if there is none."""
+    try:
+        return json.dumps(json.loads(file.read_text(encoding="utf8"))["plan"], sort_keys=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def read_sequence(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Strengths lie in [-1, 1]; 0 changes nothing, except in auto_contrast and equaliz
     auto_contrast   each channel stretched to 0..1
     equalize        each channel's histogram of 256 values made even
     rotate          by 30 degrees x strength about the middle
-    solarize        values above 1 - |strength| inverted
+    solarize        values from 1 - |strength| up inverted
     posterize       the 8 - round(4 |strength|) leading bits of 8 kept
     color, contrast, brightness, sharpness   factor 1 + 0.9 x strength against grey, mean grey, black, smoothed
     shear_x, shear_y                         0.3 x strength, about the middle
@@ -89,7 +89,8 @@ def _sharpness(u: Tensor, strength: Tensor) -> Tensor:
 
 
 def _solarize(u: Tensor, strength: Tensor) -> Tensor:
-    return torch.where(u > 1.0 - strength.abs()[:, None, None, None], 1.0 - u, u)
+    share = strength.abs()[:, None, None, None]
+    return torch.where((u >= 1.0 - share) & (share > 0), 1.0 - u, u)
 
 
 def _posterize(u: Tensor, strength: Tensor) -> Tensor:

@@ -103,8 +103,10 @@ class AugMix(Method):
         "needs the consistency loss, which triples the cost of a step; hurts short runs, which underfit anyway",
         domains=("vision",),
     )
+    revision = 2
     neutral: ClassVar = {"width": 0}
     example: ClassVar = {"width": 2, "severity": 8.0, "value_range": [-0.5, 1.5]}
+    single = True
 
     def __init__(
         self,

@@ -63,6 +63,7 @@ class ColOut(Method):
     )
     neutral: ClassVar = {"rows": 0.0, "columns": 0.0}
     example: ClassVar = {"rows": 0.25, "columns": 0.5}
+    single = True
 
     def __init__(self, rows: float = 0.15, columns: float = 0.15) -> None:
         self.rows, self.columns = (

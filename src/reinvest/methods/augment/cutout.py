@@ -69,6 +69,7 @@ class Cutout(Method):
     )
     neutral: ClassVar = {"length": 0.0}
     example: ClassVar = {"length": 0.5}
+    single = True
 
     def __init__(self, length: float = 0.25, *, value: float = 0.0) -> None:
         if isinstance(length, int) and not isinstance(length, bool):
@@ -91,19 +92,22 @@ class Cutout(Method):
         if self.length == 0:
             return batch
         x = batch.images("Cutout")
-        return batch.with_inputs(cut_out(x, self.length, hole_centres(batch, x, context), self.value))
+        return batch.with_inputs(cut_out(x, self.length, hole_centres(batch, x, context, "Cutout"), self.value))
 
 
-def hole_centres(batch: Batch, x: Tensor, context: Context) -> Tensor:
-    """Uniform centres int64 [B, 2] for pictures x: those of (epoch, id), or of the place in the batch without ids."""
+def hole_centres(batch: Batch, x: Tensor, context: Context, who: str) -> Tensor:
+    """Uniform centres int64 [B, 2] for pictures x: those of (epoch, id), or of the place in the batch without ids.
+
+    who: the method that draws, so that two methods draw different places.
+    """
     height, width = x.shape[-2:]
     if batch.ids is not None:
         return torch.cat(
             [
-                example_integers(context.seed, f"Cutout.{axis}", context.epoch, batch.ids, high)
+                example_integers(context.seed, f"{who}.{axis}", context.epoch, batch.ids, high)
                 for axis, high in (("row", height), ("column", width))
             ],
             dim=1,
         )
-    draws = stream(context.seed, "Cutout", context.epoch, context.step, node=context.world[0])
+    draws = stream(context.seed, who, context.epoch, context.step, node=context.world[0])
     return torch.stack([draws.integers(height, len(x)), draws.integers(width, len(x))], dim=1)

@@ -18,6 +18,8 @@ from .._check import number, whole
 
 RATE = "start and end are shares of the tokens above 0 and below 1, or both 0 (the task's own masks)"
 RANKS = 1 << 31
+ENOUGH = 50
+"""Targets after which a task is judged: one of ten is another token by chance, but of so many never half."""
 
 
 def masking_rate(progress: float, start: float = 0.3, end: float = 0.15) -> float:
@@ -71,7 +73,7 @@ class MaskingRate(Method):
     example ids the draws belong to (epoch, id); without ids to the place in the batch.
     Raises InvalidValue for values outside these ranges, for an unknown vocabulary, and for batches that are none of a
     masked model: whole numbers [B, T] with targets [B, T] that hold every hidden token and -100 elsewhere (looked at in
-    a run's first batch).
+    a run's first batches, until there were enough targets to tell).
     """
 
     card = Card(
@@ -116,12 +118,11 @@ class MaskingRate(Method):
                 "pass the size of the vocabulary",
                 least,
             )
-        self._size = 0
-        self._looked = False
+        self._size = self._targets = self._odd = 0
 
     def start(self, context: Context) -> None:
         """Find the size of the vocabulary."""
-        self._looked = False
+        self._targets = self._odd = 0
         if self.start_rate == 0.0:
             return
         size = self.vocabulary or context.task.classes
@@ -158,7 +159,7 @@ class MaskingRate(Method):
         return replace(batch, inputs=shown.to(x.dtype), targets=wanted.to(targets.dtype))
 
     def _masked(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, if they are those of a masked model; what they hold is looked at once a run."""
+        """Inputs and targets, if they are those of a masked model; what the first ones hold is looked at."""
         x, targets = batch.inputs, batch.targets
         both = isinstance(x, Tensor) and isinstance(targets, Tensor) and x.ndim == 2 and x.shape == targets.shape
         if not both or x.is_floating_point() or targets.is_floating_point():
@@ -167,18 +168,19 @@ class MaskingRate(Method):
                 f"MaskingRate works on tokens and targets, whole numbers [B, T] both, got {got[0]} and {got[1]}; use a "
                 "masked language task such as books with objective='masked'"
             )
-        if not self._looked:
-            self._looked = True
+        if self._targets < ENOUGH:
             hidden, predicted = x == self.mask, targets != IGNORE
-            lost, odd = int((hidden & ~predicted).sum()), int((predicted & ~hidden & (x != targets)).sum())
-            if lost or 2 * odd >= max(1, int(predicted.sum())):
+            lost = int((hidden & ~predicted).sum())
+            self._odd += int((predicted & ~hidden & (x != targets)).sum())
+            self._targets += int(predicted.sum())
+            if lost or (self._targets >= ENOUGH and 2 * self._odd >= self._targets):
                 raise InvalidValue(
-                    "the targets of a masked model tell each hidden token at its own place, got a batch with "
-                    f"{lost} hidden tokens without target and {odd} of {int(predicted.sum())} targets that are neither "
+                    "the targets of a masked model tell each hidden token at its own place, got "
+                    f"{lost} hidden tokens without target and {self._odd} of {self._targets} targets that are neither "
                     f"hidden (token {self.mask}) nor shown; use a masked language task, or pass its mask="
                 )
         return x, targets
 
     def finish(self, context: Context) -> None:
         """Forget what was found out."""
-        self._size, self._looked = 0, False
+        self._size = self._targets = self._odd = 0

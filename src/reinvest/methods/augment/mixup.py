@@ -91,7 +91,8 @@ class Mixup(Method):
 
     alpha: parameter of Beta(alpha, alpha), from which one coefficient a batch is drawn; 0 blends nothing, 1 draws it
     uniformly, larger values push it to one half. The blend is declared in `batch.mix`; the batch's own targets stay as
-    they are and are blended when the loss is computed. Raises InvalidValue for alpha below 0 or infinite.
+    they are and are blended when the loss is computed. In label maps a position counts that either of the two labels.
+    Raises InvalidValue for alpha below 0 or infinite.
     """
 
     card = Card(
@@ -105,6 +106,7 @@ class Mixup(Method):
         "records of blended examples are left out",
         domains=("vision", "audio", "tabular"),
     )
+    revision = 2
     neutral: ClassVar = {"alpha": 0.0}
     example: ClassVar = {"alpha": 1.0}
     couples_examples = True

@@ -6,6 +6,7 @@ import math
 from collections.abc import Hashable
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,7 +31,9 @@ def resize_images(x: Tensor, size: tuple[int, int]) -> Tensor:
         )
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
+    # On a CPU the antialiased kernel takes no half precision.
+    wide = x.float() if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16) else x
+    return F.interpolate(wide, size=size, mode="bilinear", align_corners=False, antialias=True).to(x.dtype)
 
 
 def crop_images(x: Tensor, size: tuple[int, int], origin: tuple[int, int]) -> Tensor:
@@ -60,7 +63,7 @@ def relative_size(progress: float, start: float = 0.5, delay: float = 0.5, finet
 
 
 def pixel_cost(start: float = 0.5, delay: float = 0.5, finetune: float = 0.2) -> float:
-    """Pixels of the whole run relative to full size throughout: the cost of convolutions (0.495 with the defaults)."""
+    """Pixels of the whole run relative to full size throughout: the cost of convolutions (0.5 with the defaults)."""
     return delay * start**2 + (1.0 - delay - finetune) * (1.0 + start + start**2) / 3.0 + finetune
 
 
@@ -84,7 +87,8 @@ class ProgressiveResizing(Method):
     start: relative side in (0, 1]; 1 is full size throughout. delay, finetune: shares of the run in [0, 1], together at
     most 1. multiple: sides are rounded to multiples of it (1 rounds to pixels). mode: "resize" (antialiased) or "crop"
     (one random window per step, the same for the whole batch). At most six sizes are used. The model must take any
-    size (global pooling). Raises InvalidValue for values outside these ranges, and for targets as large as the picture.
+    size (global pooling). Raises InvalidValue for values outside these ranges, for targets as large as the picture, and
+    where even the first pictures would keep their size.
     """
 
     card = Card(
@@ -137,12 +141,18 @@ class ProgressiveResizing(Method):
         if self.start_scale == 1.0:
             return batch
         x = batch.images("ProgressiveResizing")
-        full = self._full = (int(x.shape[-2]), int(x.shape[-1]))
+        first, full = self._full is None, (int(x.shape[-2]), int(x.shape[-1]))
+        self._full = full
         if isinstance(batch.targets, Tensor) and batch.targets.ndim > 2 and tuple(batch.targets.shape[-2:]) == full:
             raise InvalidValue(
                 "ProgressiveResizing changes pictures and leaves targets alone, got targets "
                 f"{list(batch.targets.shape)} "
                 "as large as the pictures; leave it out for dense targets"
+            )
+        if first and image_sizes(full, self.start_scale, self.multiple)[0] == full:
+            raise InvalidValue(
+                f"the first pictures are smaller than the full ones, got {list(full)} for {self.start_scale:g} of "
+                f"{list(full)} rounded to a multiple of {self.multiple}; take a smaller multiple or start"
             )
         size = self.size(context.progress, full)
         if size == full:

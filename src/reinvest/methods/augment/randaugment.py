@@ -63,8 +63,10 @@ class RandAugment(Method):
         domains=("vision",),
         references=("1805.09501",),
     )
+    revision = 2
     neutral: ClassVar = {"operations": 0}
     example: ClassVar = {"operations": 2, "magnitude": 9.0, "value_range": [-0.5, 1.5]}
+    single = True
 
     def __init__(
         self, operations: int = 2, magnitude: float = 9.0, *, geometry: bool = True, value_range: Any = None

@@ -53,7 +53,7 @@ class SequenceLengthWarmup(Method):
     must be filled up on their right, or nothing but filling may be left.
     Raises InvalidValue for values outside these ranges, for inputs that are no whole numbers [B, T], for targets [B]
     unless admitted and for targets of another length, and
-    where even the first sequences would be whole.
+    where even the first sequences would be whole, the longest so far; batches of shorter ones may be.
     """
 
     card = Card(
@@ -79,18 +79,27 @@ class SequenceLengthWarmup(Method):
         self.until = number(until, "until is a share of the run above 0, up to 1", "0.3 is usual", 0, 1, above=True)
         self.multiple = whole(multiple, "multiple is a whole number of tokens from 1 up", "8 is usual", 1)
         self.one_label = switch(one_label, "one_label")
+        self._longest = 0
+
+    def start(self, context: Context) -> None:
+        """No sequence has been seen."""
+        self._longest = 0
 
     def augment(self, batch: Batch, context: Context) -> Batch:
         """The beginnings of the same sequences."""
         if self.start_share == 1.0:
             return batch
+        share = length_share(context.progress, self.start_share, self.until)
+        if share == 1.0:
+            return batch
         size = self._size(batch)
-        length = tokens_kept(size[1], length_share(context.progress, self.start_share, self.until), self.multiple)
+        self._longest = max(self._longest, size[1])
+        length = tokens_kept(size[1], share, self.multiple)
         if length == size[1]:
-            if tokens_kept(size[1], self.start_share, self.multiple) == length:
+            if tokens_kept(self._longest, self.start_share, self.multiple) == self._longest:
                 raise InvalidValue(
-                    f"the first sequences are shorter than {length} tokens, got start={self.start_share:g} rounded to a "
-                    f"multiple of {self.multiple}; take a smaller start or multiple"
+                    f"the first sequences are shorter than {self._longest} tokens, got start={self.start_share:g} "
+                    f"rounded to a multiple of {self.multiple}; take a smaller start or multiple"
                 )
             return batch
 
@@ -129,3 +138,15 @@ class SequenceLengthWarmup(Method):
         if self.start_share == 1.0:
             return None
         return f"{length_share(context.progress, self.start_share, self.until):.3g} of the tokens"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The length of the longest sequences so far."""
+        return {"longest": self._longest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on."""
+        self._longest = state.get("longest", 0)  # states of before it was kept have none
+
+    def finish(self, context: Context) -> None:
+        """Forget the sequences."""
+        self._longest = 0

@@ -86,8 +86,10 @@ class StripCut(Method):
         domains=("vision",),
         references=("1708.04552",),
     )
+    revision = 2
     neutral: ClassVar = {"strip": 0.0, "hole": 0.0}
     example: ClassVar = {"strip": 0.5, "hole": 0.5, "multiple": 2}
+    single = True
 
     def __init__(
         self,
@@ -133,7 +135,7 @@ class StripCut(Method):
             if self.hole == 0.0 or progress >= 1.0 - self.finetune:
                 return batch
             x = batch.images("StripCut")
-            return batch.with_inputs(cut_out(x, self.hole, hole_centres(batch, x, context)))
+            return batch.with_inputs(cut_out(x, self.hole, hole_centres(batch, x, context, "StripCut")))
         share = self.share(progress)
         if share == 0.0:
             return batch

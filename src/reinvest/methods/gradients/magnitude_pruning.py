@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...core.duration import Duration
 from ...core.errors import InvalidValue
 from ...core.method import Card, Context, Method
-from .._check import number
+from .._check import ROUNDING, number
 from ._layers import patterns_of, prunable
 
 SCOPES = ("global", "layer")
@@ -68,7 +68,7 @@ class MagnitudePruning(Method):
         year=2017,
         arxiv="1710.01878",
         phase="gradients",
-        cost="a sort of all weights at each pruning, two passes over them at every step; nothing runs faster, in "
+        cost="a sort of all weights at each pruning, three passes over them at every step; nothing runs faster, in "
         "training or after it, without kernels for sparse weights",
         breaks="saves no training time; pruning that ends when the learning rate is nearly zero leaves no time to "
         "recover; a network that was trained as long without pruning is the fair comparison; averages of weights that "
@@ -77,6 +77,7 @@ class MagnitudePruning(Method):
         conflicts=("EMA", "LAWA", "SWA", "NMSparsity"),
         references=("2210.03044", "2210.13738"),
     )
+    revision = 2
     neutral: ClassVar = {"sparsity": 0.0}
     example: ClassVar = {"sparsity": 0.7, "start": 0.1, "end": 0.8, "every": "2st"}
     single = True
@@ -114,6 +115,7 @@ class MagnitudePruning(Method):
         self._weights: list[nn.Parameter] = []
         self._pruned: list[Tensor] = []
         self._first = self._last = self._distance = 0
+        self._hooks: list[Any] = []
 
     def start(self, context: Context) -> None:
         """Find the layers and the times; where everything is pruned at once before the first step, prune."""
@@ -122,8 +124,15 @@ class MagnitudePruning(Method):
             return
         self._weights = list(prunable(context.model, self.layers, self.name, ends=True).values())
         self._pruned = [torch.zeros_like(w, dtype=torch.bool) for w in self._weights]
+        self._hooks = [
+            w.register_post_accumulate_grad_hook(self._mask_of(i))  # type: ignore[no-untyped-call]
+            for i, w in enumerate(self._weights)
+            if w.requires_grad
+        ]
         self._distance = max(1, self.every.steps(context.steps_per_epoch, context.total_steps))
-        self._first, self._last = (math.ceil(share * context.total_steps) for share in (self.begin, self.end))
+        self._first, self._last = (
+            math.ceil(share * context.total_steps - ROUNDING) for share in (self.begin, self.end)
+        )
         if self.due(context.step):
             self._prune(context.step)
 
@@ -154,8 +163,19 @@ class MagnitudePruning(Method):
                 if tensor is not None:
                     tensor.masked_fill_(pruned, 0.0)
 
+    def _mask_of(self, i: int) -> Callable[[Tensor], None]:
+        """Pruned weights have no gradient as soon as there is one: SAM's climb and norms of gradients come before
+        `gradients`."""
+
+        def mask(weight: Tensor) -> None:
+            if weight.grad is not None and self._pruned:
+                with torch.no_grad():
+                    weight.grad.masked_fill_(self._pruned[i], 0.0)
+
+        return mask
+
     def gradients(self, context: Context, again: Callable[[], None] | None) -> bool:
-        """Pruned weights have no gradient, so that they count in no norm either; never skips the step."""
+        """Pruned weights have no gradient, also where it came in another way than a backward pass; never skips the step."""
         self._zero([w.grad for w in self._weights])
         return True
 
@@ -172,6 +192,9 @@ class MagnitudePruning(Method):
 
     def finish(self, context: Context) -> None:
         """Forget the model, which keeps its zeros."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
         self._weights, self._pruned = [], []
         self._first = self._last = self._distance = 0
 

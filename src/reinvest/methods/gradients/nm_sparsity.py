@@ -11,15 +11,13 @@ from torch import Tensor, nn
 
 from ...core.errors import InvalidValue
 from ...core.method import Card, Context, Method
-from .._check import number, whole
+from .._check import ROUNDING, number, whole
 from ._layers import patterns_of, prunable
 
 DECAYS = ("exponential", "linear", "structure", "geometric", "none")
 RULES = ("ste", "scaled", "sr-ste")
 LAST = 1e-3
 """The factor at which the exponential decay arrives before the mask becomes hard."""
-ROUNDING = 1e-9
-"""Added before rounding down, so that a slice that begins at a step begins with it."""
 STRENGTH = 2e-4
 """SR-STE's pull on what is masked, as published."""
 

@@ -36,12 +36,19 @@ def thinned(values: Tensor, stride: int) -> Tensor:
     return values[..., ::stride, ::stride] if stride > 1 else values
 
 
-def as_student(answer: Tensor, student: Tensor, targets: Any, *, looks: bool) -> Tensor:
+def as_student(answer: Tensor, student: Tensor, targets: Any, *, looks: bool, turned: bool) -> Tensor:
     """A teacher's logits in the student's layout, positions and device; its shape is checked with the loss.
 
     A table answers with classes second and its positions in one row; a model in its own layout, perhaps with positions
-    that the loop cut off at the end.
+    that the loop cut off at the end. turned: the student's classes were last. Raises InvalidValue for a teacher whose
+    layout cannot be told, because it answers at more positions than there are targets.
     """
+    whole = targets.shape[1] if looks and turned and answer.ndim == 3 and targets.ndim == 2 else None
+    if whole is not None and whole not in answer.shape[1:] and answer.shape[1] > whole:
+        raise InvalidValue(
+            f"a teacher answers where the targets are, got answers at {answer.shape[1]} positions for targets at "
+            f"{whole}; let the loader yield inputs and targets, such as (x[:, :-1], x[:, 1:])"
+        )
     answer = student_in_layout(answer, targets) if looks else answer
     answer = answer.to(student.device)
     if not looks and answer.ndim < student.ndim and answer.shape[2:].numel() == student.shape[2:].numel():
@@ -63,12 +70,18 @@ def average(answers: Sequence[Answer]) -> Answer:
     logits = [a.logits.float() for a in answers]
     if centred:
         logits = [one - one.mean(1, keepdim=True) for one in logits]
-    known: Tensor | None = None
-    for mask in (a.known for a in answers if a.known is not None):
-        mask = mask.to(logits[0].device)
-        known = mask if known is None else _both(known, mask)
+    known = all_know([a.known if a.known is None else a.known.to(logits[0].device) for a in answers])
     mean = torch.stack(logits).mean(0)
     return Answer(mean.log_softmax(1) if centred else mean, known, centred)
+
+
+def all_know(masks: Sequence[Tensor | None]) -> Tensor | None:
+    """What every teacher knows: [B] or [B, ...], None for everything."""
+    known: Tensor | None = None
+    for mask in masks:
+        if mask is not None:
+            known = mask if known is None else _both(known, mask.to(known.device))
+    return known
 
 
 def _both(a: Tensor, b: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from ...core.method import Card, Context, Method, plain_argument
 from ...core.protocols import Teacher
 from ...core.streams import stream
 from .._check import number, switch, whole
-from ._answers import Answer, as_student, average, mean_over_positions, student_in_layout, thinned
+from ._answers import Answer, all_know, as_student, average, mean_over_positions, student_in_layout, thinned
 
 SOURCES = ("auto", "records", "views", "clean pass", "forward")
 LOSSES = ("kl", "mse")
@@ -99,6 +99,7 @@ class Distill(Method):
         domains=("vision", "language", "tabular"),
         references=("2211.00683", "1503.02531", "2106.05237"),
     )
+    revision = 2
     neutral: ClassVar = {"teacher": "0000000000000000", "weight": 0.0}
 
     def __init__(
@@ -220,8 +221,9 @@ class Distill(Method):
             return self._unasked(losses, batch, context, share) if self.reweigh else losses
         student = student_in_layout(output, batch.targets)
         stride = self._teachers[0].stride
+        turned = student is not output
         student = thinned(student, stride)
-        answer = self._ask(student, batch, context)
+        answer = self._ask(student, batch, context, turned)
         taught = distillation_losses(
             student, answer.logits, temperature=self.temperature, loss=self.loss, centred=answer.centred
         ).to(losses.dtype)
@@ -233,16 +235,19 @@ class Distill(Method):
             blended = (1.0 - share) * losses + (share * self.every / self.probability) * taught
         return blended if known is None else torch.where(known.to(losses.device), blended, losses)
 
-    def _ask(self, student: Tensor, batch: Batch, context: Context) -> Answer:
+    def _ask(self, student: Tensor, batch: Batch, context: Context, turned: bool) -> Answer:
         """The answer of the teacher whose turn it is, or the average of all, shaped as the student's logits."""
-        one = self.pool == "random" or len(self._teachers) == 1
         with torch.no_grad():
             answers = []
-            for teacher in [self._teachers[self.turn(context)]] if one else self._teachers:
+            for teacher in self._turns(context):
                 logits, known = teacher(batch, context)
-                fitted = as_student(logits, student, batch.targets, looks=teacher.looks)
+                fitted = as_student(logits, student, batch.targets, looks=teacher.looks, turned=turned)
                 answers.append(Answer(fitted, known, teacher.centred))
-            return answers[0] if one else average(answers)
+            return answers[0] if len(answers) == 1 else average(answers)
+
+    def _turns(self, context: Context) -> list[Teacher]:
+        """The teachers that answer at this step."""
+        return [self._teachers[self.turn(context)]] if self.pool == "random" else self._teachers
 
     def turn(self, context: Context) -> int:
         """Which teacher answers at this step."""
@@ -254,7 +259,7 @@ class Distill(Method):
         """The label's part alone, so that rare distillation keeps the expectation of distilling at every step."""
         if any(t.looks for t in self._teachers):
             return (1.0 - share) * losses
-        known = self._teachers[self.turn(context)](batch, context)[1]
+        known = all_know([teacher(batch, context)[1] for teacher in self._turns(context)])
         if known is not None and known.ndim > 1:
             known = known.flatten(1).any(1)
         lighter = (1.0 - share) * losses

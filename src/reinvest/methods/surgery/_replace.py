@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -21,11 +22,14 @@ def replace_modules(model: nn.Module, make: Make) -> dict[str, str]:
     A module that sits in several places is made anew once and shared again. Neither what was replaced nor what was put
     in is looked into. The new module takes over training or evaluation mode, and the device and dtype of the old one's
     first parameter. Raises InvalidValue where the model itself would have to be replaced, or a module has hooks, which
-    would be lost.
+    would be lost; the model is whole then.
     """
     done: dict[str, str] = {}
     made: dict[int, nn.Module | None] = {}
     kept: list[nn.Module] = []  # so that an id stays that of one module
+    places: list[
+        tuple[nn.Module, str, nn.Module]
+    ] = []  # filled only when all is made: a refusal leaves the model whole
 
     def visit(parent: nn.Module, prefix: str) -> None:
         for key, child in list(parent._modules.items()):
@@ -40,7 +44,7 @@ def replace_modules(model: nn.Module, make: Make) -> dict[str, str]:
                     visit(child, f"{name}.")
             new = made[id(child)]
             if new is not None:
-                parent._modules[key] = new
+                places.append((parent, key, new))
                 done[name] = f"{type(child).__name__} -> {type(new).__name__}"
 
     if make("", model) is not None:
@@ -49,6 +53,8 @@ def replace_modules(model: nn.Module, make: Make) -> dict[str, str]:
             "wrap it: torch.nn.Sequential(model)"
         )
     visit(model, "")
+    for parent, key, new in places:
+        parent._modules[key] = new
     return done
 
 
@@ -70,39 +76,66 @@ def mend_optimizer(optimizer: torch.optim.Optimizer, before: Mapping[str, nn.Par
     """Let the optimizer hold what the model holds: parameters that are gone leave their groups, new ones come in.
 
     before: `dict(model.named_parameters())` from before the surgery. A new parameter joins the group of a gone one of the
-    same name, else of a gone one of the nearest enclosing module, else of the nearest that stayed, else the last group.
-    State of what is gone is dropped. Parameters that the optimizer did not hold before are not its business.
+    same name, else of a gone one of the nearest enclosing module (its weight that of a weight, its bias that of a bias),
+    else of the nearest that stayed, else the last group. State of what is gone is dropped. Parameters that the optimizer
+    did not hold before, and what takes their place, are not its business.
     """
     now = dict(model.named_parameters())
     group_of = {id(p): k for k, group in enumerate(optimizer.param_groups) for p in group["params"]}
-    present = {id(p) for p in now.values()}
-    known = {id(p) for p in before.values()}
-    homes = {name: group_of[id(p)] for name, p in before.items() if id(p) in group_of}
+    present, known = {id(p) for p in now.values()}, {id(p) for p in before.values()}
+    homes = {name: group_of.get(id(p)) for name, p in before.items()}
     gone = {name: k for name, k in homes.items() if id(before[name]) not in present}
+    stayed = {name: k for name, k in homes.items() if k is not None}
     removed = {id(before[name]) for name in gone}
     for group in optimizer.param_groups:
+        names = group.get("param_names")
+        if names is not None:
+            group["param_names"] = [n for n, p in zip(names, group["params"], strict=True) if id(p) not in removed]
         group["params"] = [p for p in group["params"] if id(p) not in removed]
     for name in gone:
         optimizer.state.pop(before[name], None)
     for name, parameter in now.items():
-        held_out = name in before and name not in homes
-        if id(parameter) not in known and id(parameter) not in group_of and not held_out:
-            optimizer.param_groups[_home(name, gone, homes, len(optimizer.param_groups) - 1)]["params"].append(
-                parameter
-            )
+        if id(parameter) in known or id(parameter) in group_of:
+            continue
+        home = _home(name, homes, gone, stayed, len(optimizer.param_groups) - 1)
+        if home is not None:
+            group = optimizer.param_groups[home]
+            group["params"].append(parameter)
+            if "param_names" in group:
+                group["param_names"].append(name)
 
 
-def _home(name: str, gone: Mapping[str, int], homes: Mapping[str, int], last: int) -> int:
-    if name in gone:
-        return gone[name]
+def _home(
+    name: str,
+    homes: Mapping[str, int | None],
+    gone: Mapping[str, int | None],
+    stayed: Mapping[str, int | None],
+    last: int,
+) -> int | None:
+    """The group of a new parameter; None if what it takes the place of was in none."""
+    if name in homes:
+        return homes[name]
     parts = name.split(".")
-    for known in (gone, homes):
+    for known in (gone, stayed):
         for length in range(len(parts) - 1, 0, -1):
             start = ".".join(parts[:length]) + "."
-            found = next((k for other, k in known.items() if other.startswith(start)), None)
-            if found is not None:
-                return found
+            under = {other: k for other, k in known.items() if other.startswith(start)}
+            if under:
+                alike = {o: k for o, k in under.items() if o.rpartition(".")[2] == parts[-1]}
+                return next(iter((alike or under).values()))
     return last
+
+
+def warn_of_changed(method: str, layers: Iterable[nn.Module]) -> None:
+    """Say which of the layers that the method looks for belong to another one already (their class names it)."""
+    others = Counter(str(m.changed_by) for m in layers if getattr(m, "changed_by", method) != method)
+    for other, count in others.items():
+        warnings.warn(
+            f"{method} leaves {count} layer{'s' if count > 1 else ''} alone that {other} has changed; use one of the two "
+            "if that is not meant",
+            NoEffectWarning,
+            stacklevel=3,
+        )
 
 
 def warn_of_nothing(method: str, wanted: str) -> None:

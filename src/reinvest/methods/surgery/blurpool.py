@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...core.chain import NoEffectWarning
 from ...core.errors import InvalidValue
 from ...core.method import Card, Context, Method
 from .._check import switch
+from ._replace import warn_of_changed, warn_of_nothing
 
 
 def binomial_filter() -> Tensor:
@@ -42,6 +41,7 @@ def blur(x: Tensor, stride: int | tuple[int, int] = 1, kernel: Tensor | None = N
 class BlurConv2d(nn.Conv2d):
     """A strided convolution that reads a blurred input; same parameters, same shapes."""
 
+    changed_by = "BlurPool"
     blur_filter: Tensor
 
     def forward(self, input: Tensor) -> Tensor:
@@ -114,6 +114,7 @@ class BlurPool(Method):
     neutral: ClassVar = {"replace_convs": False, "replace_maxpools": False}
     example: ClassVar = {"replace_convs": True}
     changes_model = True
+    surgery_order = 1
 
     def __init__(self, replace_convs: bool = True, replace_maxpools: bool = True) -> None:
         self.replace_convs = switch(replace_convs, "replace_convs")
@@ -124,9 +125,8 @@ class BlurPool(Method):
         if not (self.replace_convs or self.replace_maxpools):
             return
         done = replace_strided(context.model, convs=self.replace_convs, maxpools=self.replace_maxpools)
+        if self.replace_convs:
+            strided = (m for m in context.model.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1)
+            warn_of_changed(self.name, strided)
         if not done and not any(isinstance(m, (BlurConv2d, BlurMaxPool2d)) for m in context.model.modules()):
-            warnings.warn(
-                "the model has no strided Conv2d or MaxPool2d to replace, so BlurPool had no effect",
-                NoEffectWarning,
-                stacklevel=2,
-            )
+            warn_of_nothing(self.name, "strided Conv2d or MaxPool2d to replace")

@@ -80,6 +80,7 @@ class ChannelsLast(Method):
     neutral: ClassVar = {"weights": False, "inputs": False}
     example: ClassVar = {}
     changes_model = True
+    surgery_order = 1
 
     def __init__(self, weights: bool = True, inputs: bool = True) -> None:
         self.convert_weights = switch(weights, "weights")

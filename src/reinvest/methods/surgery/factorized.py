@@ -22,6 +22,8 @@ def matrix_shape(layer: nn.Module) -> tuple[int, int] | None:
     Linear layers and convolutions without groups have it; subclasses have a forward, or a use of their weights, of
     their own.
     """
+    if "weight" not in layer._parameters:
+        return None  # weight norm of the old style and the like compute it
     if type(layer) is nn.Linear:
         return layer.out_features, layer.in_features
     if type(layer) in CONVOLUTIONS and layer.groups == 1:
@@ -175,6 +177,7 @@ class FactorizedLayers(Method):
         references=("1405.3866",),
         experimental=True,
     )
+    revision = 2
     neutral: ClassVar = {"share": 1.0}
     example: ClassVar = {"share": 0.6, "smallest": 1}
     changes_model = True

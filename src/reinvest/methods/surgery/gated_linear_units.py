@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -98,12 +99,18 @@ def gate_perceptrons(
     A perceptron is a module with two nn.Linear and a function between them under one of the names in `PLACES`. Its
     first layer gets 2 * `gated_width` outputs, its second as many inputs as half of that; their weights are drawn anew
     from (seed, name), normal with the deviation that the old ones have (zeros stay zeros), and take the old ones' place
-    in the optimizer.
+    in the optimizer. Layers that share weights with others stay as they are.
     """
     before = dict(model.named_parameters())
     made: dict[str, nn.Module] = {}
     done: dict[str, str] = {}
-    found = [(n, m, places) for n, m, places in _perceptrons(model) if not isinstance(getattr(m, places[1]), Gate)]
+    uses = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+
+    def own(module: nn.Module, places: tuple[str, str, str]) -> bool:
+        held = [p for part in (places[0], places[2]) for p in getattr(module, part).parameters()]
+        return not isinstance(getattr(module, places[1]), Gate) and all(uses[id(p)] == 1 for p in held)
+
+    found = [(n, m, places) for n, m, places in _perceptrons(model) if own(m, places)]
     for name, module, (first, _, second) in found:
         prefix = f"{name}." if name else ""
         expand, shrink = getattr(module, first), getattr(module, second)
@@ -136,7 +143,7 @@ class GatedLinearUnits(Method):
     The new layers are drawn anew with the deviation of the old ones: begin with it, a trained model loses what its
     perceptrons knew. They stay at the end, so the weights fit models that had `gate_perceptrons` only. Works on gpt,
     bert and bert_classifier, on nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, and on modules that call
-    their parts as timm and other libraries do (`PLACES`). Warns if the model has none of them. Raises InvalidValue for
+    their parts as timm and other libraries do (`PLACES`); perceptrons that share weights stay as they are. Warns if the model has none of them. Raises InvalidValue for
     values outside these ranges and layers with hooks, Conflict on a compiled model.
     """
 
@@ -151,6 +158,7 @@ class GatedLinearUnits(Method):
         breaks="weights that were trained before; hidden units too few for the rounding (multiple=1 then)",
         domains=("language", "vision"),
     )
+    revision = 2
     neutral: ClassVar = {"gate": None}
     example: ClassVar = {"multiple": 1}
     changes_model = True

@@ -131,6 +131,7 @@ class GhostBatchNorm(Method):
     neutral: ClassVar = {"size": NEUTRAL}
     example: ClassVar = {"size": 4}
     changes_model = True
+    surgery_order = 1
     couples_examples = True
     single = True
 

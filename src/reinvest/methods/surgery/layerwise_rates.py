@@ -111,6 +111,7 @@ class LayerwiseRates(Method):
     neutral: ClassVar = {"decay": 1.0}
     example: ClassVar = {"decay": 0.5}
     single = True
+    after_surgery = True
 
     def __init__(self, decay: float = 0.8, *, layers: list[str] | None = None) -> None:
         self.decay = number(

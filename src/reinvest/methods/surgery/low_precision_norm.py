@@ -100,6 +100,7 @@ class LowPrecisionNorm(Method):
     neutral: ClassVar = {"layer": False, "group": False}
     example: ClassVar = {}
     changes_model = True
+    surgery_order = 1
     single = True
 
     def __init__(self, *, layer: bool = True, group: bool = True) -> None:

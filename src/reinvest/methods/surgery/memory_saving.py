@@ -119,6 +119,9 @@ class SavedDerivative(torch.autograd.Function):
         return grad * s.to(grad.dtype), None, None, None
 
 
+ONE_BIT: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.LeakyReLU: "leaky_relu"}
+
+
 class OneBitActivation(Changed):
     """ReLU, ReLU6 or LeakyReLU that keeps one bit an entry."""
 
@@ -127,7 +130,7 @@ class OneBitActivation(Changed):
         if not (input.requires_grad and torch.is_grad_enabled() and input.is_floating_point()):
             plain: Tensor = super().forward(input)
             return plain
-        kind = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.LeakyReLU: "leaky_relu"}[self.plain]
+        kind = next(name for plain, name in ONE_BIT.items() if isinstance(self, plain))
         found: Tensor = OneBit.apply(input, kind, getattr(self, "negative_slope", 0.0))  # type: ignore[no-untyped-call]
         return found
 
@@ -143,7 +146,7 @@ class DerivativeActivation(Changed):
         if not (input.requires_grad and torch.is_grad_enabled()):
             plain: Tensor = super().forward(input)
             return plain
-        kind = "gelu" if self.plain is nn.GELU else "silu"
+        kind = "gelu" if isinstance(self, nn.GELU) else "silu"
         approximate = getattr(self, "approximate", "none")
         found: Tensor = SavedDerivative.apply(input, kind, approximate, self.saved_precision)  # type: ignore[no-untyped-call]
         return found
@@ -154,7 +157,7 @@ def save_less(model: nn.Module, *, one_bit: bool = True, derivative: str | None 
 
     Subclasses, and modules that work in place (they keep nothing of their own), are left alone.
     """
-    bits = (nn.ReLU, nn.ReLU6, nn.LeakyReLU) if one_bit else ()
+    bits = tuple(ONE_BIT) if one_bit else ()
     smooth = (nn.GELU, nn.SiLU) if derivative is not None else ()
 
     def found(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
@@ -207,9 +210,11 @@ class MemorySavingActivations(Method):
         domains=("vision", "language", "tabular", "audio"),
         references=("2202.00441",),
     )
+    revision = 2
     neutral: ClassVar = {"one_bit": False, "derivative": None}
     example: ClassVar = {}
     changes_model = True
+    surgery_order = 1
     single = True
 
     def __init__(self, one_bit: bool = True, derivative: str | None = "8bit") -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ...core.method import Card, Context, Method
 from ...core.streams import Stream, stream
 from .._check import whole
-from ._replace import mend_optimizer, warn_of_nothing
+from ._replace import mend_optimizer, warn_of_changed, warn_of_nothing
 
 
 def excite(x: Tensor, reduce: Tensor, expand: Tensor) -> Tensor:
@@ -41,6 +41,7 @@ class Excitation(nn.Module):
 class SqueezeExciteConv2d(nn.Conv2d):
     """A convolution followed by an excitation; its own weight and bias keep their names."""
 
+    changed_by = "SqueezeExcite"
     excitation: Excitation
 
     def forward(self, input: Tensor) -> Tensor:
@@ -91,6 +92,7 @@ class SqueezeExcite(Method):
         "recipe has no place for the new weights",
         domains=("vision",),
     )
+    revision = 2
     neutral: ClassVar = {"min_channels": 1 << 30}
     example: ClassVar = {"min_channels": 6, "reduction": 2}
     changes_model = True
@@ -108,6 +110,8 @@ class SqueezeExcite(Method):
         draws = stream(context.seed, self.name, 0)
         self._replaced = add_excitations(model, draws, min_channels=self.min_channels, reduction=self.reduction)
         mend_optimizer(context.optimizer, before, model)
+        wide = (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.out_channels >= self.min_channels)
+        warn_of_changed(self.name, wide)
         neutral = self.min_channels == self.neutral["min_channels"]
         if not neutral and not any(isinstance(m, SqueezeExciteConv2d) for m in model.modules()):
             warn_of_nothing(self.name, f"convolution with {self.min_channels} channels or more")

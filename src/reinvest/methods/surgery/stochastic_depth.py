@@ -109,6 +109,10 @@ class BranchDrops:
                 raise InvalidValue(
                     f"a branch is a module of its block, got {child!r} for {name!r}; the block has {known}"
                 ) from None
+            if isinstance(end, Branch):
+                raise InvalidValue(
+                    f"a branch belongs to one block, got {child!r} of {name!r}, which another block has too; name others"
+                )
             device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
             own = {
                 "drop_factor": torch.ones((), device=device),
@@ -221,6 +225,8 @@ class StochasticDepth(Method):
     neutral: ClassVar = {"survival": 1.0}
     example: ClassVar = {"survival": 0.5, "mode": "sample", "blocks": {"torch.nn:Sequential": "4"}}
     changes_model = True
+    surgery_order = 2
+    single = True
 
     def __init__(self, survival: float = 0.5, *, mode: str = "batch", blocks: Mapping[str, Any] | None = None) -> None:
         self.survival = number(

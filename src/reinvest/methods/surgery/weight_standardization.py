@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ...core.method import Card, Context, Method
 from .._check import number, whole
 from ._classes import Changed, change_modules, changed_class, restore_modules
-from ._replace import warn_of_nothing
+from ._replace import warn_of_changed, warn_of_nothing
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NEUTRAL = 1 << 30
@@ -29,6 +29,7 @@ class Standardized(Changed):
     """A convolution that standardizes its filters whenever it is used."""
 
     own = ("filter_eps",)
+    changed_by = "WeightStandardization"
     filter_eps: float
     weight: Tensor
     bias: Tensor | None
@@ -59,8 +60,10 @@ def fold_standardization(model: nn.Module) -> int:
 
     The outputs stay as they are, bit for bit where weights and arithmetic have one precision.
     """
+    folded = set()  # weights that several layers share are standardized once
     for module in model.modules():
-        if isinstance(module, Standardized):
+        if isinstance(module, Standardized) and id(module.weight) not in folded:
+            folded.add(id(module.weight))
             module.weight.data = standardize_filters(module.weight.data, module.filter_eps)
     return restore_modules(model, Standardized)
 
@@ -87,12 +90,15 @@ class WeightStandardization(Method):
         phase="start",
         cost="one normalisation of all weights per forward pass, whatever the batch: little with large pictures",
         breaks="a convolution without a norm behind it: outputs are sqrt(fan-in) times larger; with batch norm and "
-        "large batches there is little to gain",
+        "large batches there is little to gain; standardizing fills the zeros of pruned weights",
         domains=("vision", "audio"),
+        conflicts=("MagnitudePruning", "NMSparsity"),
     )
+    revision = 2
     neutral: ClassVar = {"min_weights": NEUTRAL}
     example: ClassVar = {"eps": 0.1}
     changes_model = True
+    surgery_order = 1
     single = True
 
     def __init__(self, eps: float = 1e-5, *, min_weights: int = 2) -> None:
@@ -103,6 +109,8 @@ class WeightStandardization(Method):
     def start(self, context: Context) -> None:
         """Let the layers standardize their filters."""
         self._replaced = standardize_convolutions(context.model, self.eps, self.min_weights)
+        wide = (m for m in context.model.modules() if isinstance(m, CONVOLUTIONS))
+        warn_of_changed(self.name, (m for m in wide if m.weight[0].numel() >= self.min_weights))
         if not self._replaced and self.min_weights < NEUTRAL:
             warn_of_nothing(self.name, f"convolution with filters of {self.min_weights} weights or more")
 

@@ -59,6 +59,7 @@ class LabelSmoothing(Method):
         domains=("vision", "language", "tabular"),
         references=("1906.02629",),
     )
+    revision = 2
     neutral: ClassVar = {"alpha": 0.0}
     example: ClassVar = {"alpha": 0.2}
 

@@ -12,6 +12,7 @@ from ...core.duration import Duration
 from ...core.errors import InvalidValue
 from ...core.method import Card, Context, Method
 from .._check import number
+from ._tensors import averaged_tensors
 
 
 def update_average(average: Sequence[Tensor], current: Sequence[Tensor], decay: float) -> None:
@@ -36,7 +37,8 @@ class EMA(Method):
 
     half_life: a duration such as "100st", "5ep" or "0.05" (a share of the run, so that it scales with the run), above
     0. decay: per step, in [0, 1), instead of half_life; 0 is the current weights bit for bit. Floating buffers (batch
-    norm's running statistics) are averaged like weights, others keep the model's current value. Averages of 16-bit
+    norm's running statistics) are averaged like weights; others, and those that hold an infinity (masks), keep the model's
+    current value. Averages of 16-bit
     weights are kept in 32 bits. At the end of the run, however it ends, the model holds the average.
     Raises InvalidValue for both, for values outside these ranges, and for a half-life in minutes.
     """
@@ -53,6 +55,7 @@ class EMA(Method):
         "adds little where the learning rate decays to zero",
         domains=("vision", "language", "tabular", "audio"),
     )
+    revision = 2
     neutral: ClassVar = {"decay": 0.0}
     example: ClassVar = {"half_life": "3st"}
 
@@ -83,8 +86,7 @@ class EMA(Method):
     def start(self, context: Context) -> None:
         """Copy the weights and fix the decay per step."""
         self._decay = self.decay_per_step(context)
-        tensors = [*context.model.parameters(), *context.model.buffers()]
-        self._current = [t for t in tensors if t.is_floating_point()]
+        self._current = averaged_tensors(context.model)
         self._average = [t.detach().to(torch.promote_types(t.dtype, torch.float32), copy=True) for t in self._current]
         self._short = any(a.dtype != t.dtype for a, t in zip(self._average, self._current, strict=True))
 

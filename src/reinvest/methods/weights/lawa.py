@@ -11,7 +11,8 @@ from torch import Tensor
 from ...core.duration import Duration
 from ...core.errors import InvalidValue
 from ...core.method import Card, Context, Method
-from .._check import number, whole
+from .._check import ROUNDING, number, whole
+from ._tensors import averaged_tensors
 
 
 def mean_tensors(snapshots: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -29,7 +30,7 @@ def mean_tensors(snapshots: Sequence[Sequence[Tensor]]) -> list[Tensor]:
 
 
 class LAWA(Method):
-    """Averages the latest snapshots of weights and floating buffers; `averaged()` and the result use the mean.
+    """Averages the latest snapshots of weights and finite floating buffers; `averaged()` and the result use the mean.
 
     last: how many snapshots, from 1 (the newest snapshot itself). every: the distance between them, a duration such as
     "1ep", "100st" or "0.05" (a share of the run), above 0; they are counted back from the end of the run, so that the
@@ -53,6 +54,7 @@ class LAWA(Method):
         conflicts=("EMA",),
         references=("2502.06761",),
     )
+    revision = 2
     neutral: ClassVar = {"last": 1, "every": "1st"}
     example: ClassVar = {"last": 3, "every": "2st"}
 
@@ -71,14 +73,13 @@ class LAWA(Method):
 
     def start(self, context: Context) -> None:
         """Note which tensors are averaged and how many steps lie between snapshots."""
-        tensors = [*context.model.parameters(), *context.model.buffers()]
-        self._current = [t for t in tensors if t.is_floating_point()]
+        self._current = averaged_tensors(context.model)
         self._snapshots, self._mean = [], []
         self._distance = max(1, self.every.steps(context.steps_per_epoch, context.total_steps))
 
     def due(self, step: int, total_steps: int) -> bool:
         """Whether a snapshot is taken when `step` steps are done."""
-        return step >= self.begin * total_steps and (total_steps - step) % self._distance == 0
+        return step >= self.begin * total_steps - ROUNDING and (total_steps - step) % self._distance == 0
 
     def weights(self, context: Context) -> None:
         """Take a snapshot if one is due, and the mean of the latest."""

@@ -9,10 +9,8 @@ from torch import nn
 
 from ...core.errors import InvalidValue
 from ...core.method import Card, Context, Method
-from .._check import number, whole
+from .._check import ROUNDING, number, whole
 
-ROUNDING = 1e-9
-"""Added before rounding down, so that a slice that begins at a step begins with it."""
 MOST = 6
 """Slices at most: torch.compile makes a program for each, and gives up after eight."""
 

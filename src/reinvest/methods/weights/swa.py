@@ -61,6 +61,7 @@ class SWA(LAWA):
         conflicts=("EMA", "LAWA"),
         references=("2209.14981",),
     )
+    revision = 2
     neutral: ClassVar = {"start": 1.0}
     example: ClassVar = {"start": 0.3, "every": "2st"}
 
