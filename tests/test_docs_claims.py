@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from page_writers import writer_of
 from reinvest.evaluation.study import load_study
 from reinvest.methods._catalog import catalog
 
@@ -23,12 +22,7 @@ RESULTS = [p.with_suffix(".json") for p in PLANS if p.with_suffix(".json").exist
 @pytest.fixture(scope="module")
 def writer() -> Any:
     """The module that writes the page."""
-    spec = importlib.util.spec_from_file_location("claims_table", ROOT / "benchmarks" / "claims_table.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their annotations up
-    spec.loader.exec_module(module)
-    return module
+    return writer_of("claims_table")
 
 
 def test_the_page_and_the_picture_are_up_to_date(writer: Any) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from page_writers import writer_of
 from reinvest.methods._catalog import catalog
 
 ROOT = Path(__file__).parents[1]
@@ -17,11 +17,7 @@ PAGE = ROOT / "docs" / "methods.md"
 @pytest.fixture(scope="module")
 def writer() -> Any:
     """The module that writes the page."""
-    spec = importlib.util.spec_from_file_location("method_table", ROOT / "benchmarks" / "method_table.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return writer_of("method_table")
 
 
 def test_the_page_in_the_repository_is_up_to_date(writer: Any) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from page_writers import writer_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "teaching.md"
@@ -17,11 +18,7 @@ RESULTS = sorted((ROOT / "benchmarks" / "results").glob("teaching_*.json"))
 @pytest.fixture(scope="module")
 def writer() -> Any:
     """The module that writes the page."""
-    spec = importlib.util.spec_from_file_location("teaching_table", ROOT / "benchmarks" / "teaching_table.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return writer_of("teaching_table")
 
 
 def test_the_page_in_the_repository_is_up_to_date(writer: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from page import Figure, agrees, at
 from sample_ablation import ablation
-from test_browser import BROWSER, DRIVER, background, browser, settled
+from test_browser import BROWSER, DRIVER, asked_outside, background, browser, complaints, phone, settled
 
 from reinvest.report.ablation import write_ablation
 
@@ -52,10 +52,8 @@ def test_names_are_shown_as_they_are_and_figures_as_stored(opened: tuple[Any, di
 
 def test_it_asks_nothing_of_the_network_and_complains_of_nothing(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
-    sent = [json.loads(e["message"])["message"] for e in driver.get_log("performance")]
-    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
-    assert [u for u in urls if not u.startswith(("file:", "data:", "blob:"))] == []
-    assert [e for e in driver.get_log("browser") if e["level"] == "SEVERE"] == []
+    assert asked_outside(driver) == []
+    assert complaints(driver) == []
 
 
 def test_the_button_changes_the_colours(opened: tuple[Any, dict[str, Any]]) -> None:
@@ -70,10 +68,6 @@ def test_the_button_changes_the_colours(opened: tuple[Any, dict[str, Any]]) -> N
 
 def test_nothing_is_cut_off_on_a_phone(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
-    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with phone(driver):
         settled(driver, "window.innerWidth <= 400")
         settled(driver, "document.documentElement.scrollWidth <= window.innerWidth + 1")
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

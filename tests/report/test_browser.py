@@ -80,6 +80,29 @@ def ready(driver: Any) -> None:
     )
 
 
+@contextmanager
+def phone(driver: Any) -> Iterator[None]:
+    """The page on a screen 400 pixels wide."""
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        yield
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def asked_outside(driver: Any) -> list[str]:
+    """Addresses outside the page that it asked for since the last look."""
+    sent = [json.loads(e["message"])["message"] for e in driver.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
+    return [u for u in urls if not u.startswith(("file:", "data:", "blob:"))]
+
+
+def complaints(driver: Any) -> list[Any]:
+    """What the browser said went wrong."""
+    return [e for e in driver.get_log("browser") if e["level"] == "SEVERE"]
+
+
 def background(driver: Any) -> int:
     """Brightness of the page, 0 to 765."""
     colour = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
@@ -174,13 +197,9 @@ def test_a_choice_in_the_legend_outlives_a_change_of_colours(opened: tuple[Any, 
 
 def test_it_fits_a_phone(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
-    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with phone(driver):
         settled(driver, "document.getElementById('plot-quality')._fullLayout.height === 470")
         assert driver.execute_script("return document.documentElement.scrollWidth") <= 400
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_copy_button_says_that_it_copied(opened: tuple[Any, dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_browser import BROWSER, DRIVER, browser, settled
+from test_browser import BROWSER, DRIVER, asked_outside, browser, complaints, phone, settled
 
 from reinvest.report.sequence import write_sequence
 
@@ -42,18 +42,12 @@ def test_every_arm_has_its_words_and_every_sequence_its_mark(opened: tuple[Any, 
 
 def test_it_asks_nothing_of_the_network_and_complains_of_nothing(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
-    sent = [json.loads(e["message"])["message"] for e in driver.get_log("performance")]
-    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
-    assert [u for u in urls if not u.startswith(("file:", "data:", "blob:"))] == []
-    assert [e for e in driver.get_log("browser") if e["level"] == "SEVERE"] == []
+    assert asked_outside(driver) == []
+    assert complaints(driver) == []
 
 
 def test_nothing_is_cut_off_on_a_phone(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
-    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with phone(driver):
         settled(driver, "window.innerWidth <= 400")
         settled(driver, "document.documentElement.scrollWidth <= window.innerWidth + 1")
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
