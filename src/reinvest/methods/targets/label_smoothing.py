@@ -60,7 +60,7 @@ class LabelSmoothing(Method):
         references=("1906.02629",),
         found="better, 1.09 times as fast to equal quality (1.02 to 1.17): CIFAR-10 at 16x16 pixels, ResNet-8, 3 "
         "to 24 epochs (claims/label_smoothing.json); the paper gains 0.2 points on ImageNet; at 32x32 "
-        "pixels undecided as well (1.05; 0.95 to 1.16)",
+        "pixels undecided (1.05; 0.95 to 1.16)",
     )
     revision = 2
     neutral: ClassVar = {"alpha": 0.0}
