@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from fake_runs import PLAN, FakeRun, FakeStore, plan_of
@@ -178,17 +178,16 @@ def test_rows_of_pixels_that_move_teach_nobody(
 ) -> None:
     import torch
 
+    from reinvest.core.view import TaskView
     from reinvest.studies import sequence_checks
 
     class Shown:
-        view = type("View", (), {"moves": moves})()
-        splits: ClassVar = {"train": torch.arange(5)}
-
-        def clean(self, batch_size: int, ids: Any) -> Any:
-            return [(ids, torch.zeros(1, 3, 4, 4), torch.zeros(shape, dtype=torch.int64))]
+        def loader(self, split: str, batch_size: int) -> Any:
+            return [(torch.arange(1), torch.zeros(1, 3, 4, 4), torch.zeros(shape, dtype=torch.int64))]
 
     sequence_checks._moves_rows.cache_clear()
     monkeypatch.setattr(sequence_checks, "build_task", lambda recipe: Shown())
+    monkeypatch.setattr(sequence_checks, "_view", lambda text: TaskView(moves=moves))
     recipe = plan_of().recipe(0, "3ep")
     if refused:
         with pytest.raises(InvalidValue, match=r"where training views leave them in their place, got augment="):
