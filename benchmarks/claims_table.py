@@ -27,6 +27,7 @@ folder; a test compares.
   **Could have seen**: the smallest speed-up that this design shows in 80 % of cases.
 - Only the baseline was tuned (`baseline*.yaml`, on validation); the methods have their usual settings. So these are claims
   about recipes of small networks in short runs on a CPU, and none about a method at its best or at another size.
+- Runs belong to the code of their day: where a method's `revision` was raised since, CHANGELOG says what was mended.
 - Comparisons of one task share the baseline's runs: a lucky baseline is lucky in all of them, and with {count} verdicts about
   {expected:.1f} would be wrong at 95 % each.
 {masked}
