@@ -1,6 +1,6 @@
 """Run every benchmark, one after the other (they must not share the machine), and keep the lines they print.
 
-python -m benchmarks [--out benchmarks/results]
+python -m benchmarks [--out benchmarks/results] [--only NAME,NAME]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = ("start_up", "overhead", "data_path", "store_speed", "recording", "reuse_step")
+MODULES = ("start_up", "overhead", "data_path", "store_speed", "recording", "reuse_step", "method_costs")
 
 
 def main() -> int:
@@ -20,9 +20,14 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, help="folder for one .jsonl file a benchmark, with the facts of the machine"
     )
+    parser.add_argument("--only", default=",".join(MODULES), help="names of benchmarks, with commas")
     chosen = parser.parse_args()
+    names = chosen.only.split(",")
+    unknown = sorted(set(names) - set(MODULES))
+    if unknown:
+        parser.error(f"no benchmark is called {', '.join(unknown)}; known: {', '.join(MODULES)}")
     failed = 0
-    for name in MODULES:
+    for name in names:
         done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], capture_output=True, text=True, check=False)
         print(done.stdout, end="", flush=True)
         if done.returncode:
