@@ -133,7 +133,7 @@ def observing(repeats: int) -> None:
     """Seconds of the recorder per batch of 64 x 10 on one CPU thread, moving into the tables included."""
     import torch
 
-    from reinvest.store.records import Accumulator
+    from reinvest.store.accumulate import Accumulator
 
     torch.set_num_threads(1)
     examples, epochs = 50_000, 6

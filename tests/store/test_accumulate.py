@@ -12,6 +12,7 @@ from reinvest.core.view import TaskView
 from reinvest.store import tables as tables_module
 from reinvest.store.accumulate import Accumulator
 from reinvest.store.artifacts import put_tensors
+from reinvest.store.history import Asked
 from reinvest.store.records import Records
 
 
@@ -47,7 +48,7 @@ def test_tables_hold_what_was_seen(tmp_path: Path) -> None:
     mean = torch.zeros(50, 4)
     for epoch, batches in enumerate(data):
         for ids, losses, output, targets in batches:
-            assert torch.equal(found.loss[epoch, ids], losses)
+            assert torch.equal(found.loss[epoch, ids], losses.half().float())
             assert torch.equal(found.correct[epoch, ids], output.argmax(1).eq(targets).float())
             if epoch >= 2:
                 mean[ids] += output / 3
@@ -157,7 +158,7 @@ def test_without_an_example_as_it_is_what_the_loader_says_is_kept(tmp_path: Path
     """Blended batches are not observed: the split and the hashes are worth knowing all the same."""
     roles = torch.tensor([1, 1, 2, 3, 3], dtype=torch.uint8)
     view = TaskView(namespace="toy", classes=4, roles=lambda: roles, hashes=lambda: torch.arange(5))
-    a = Accumulator(tmp_path, views=2)
+    a = Accumulator(tmp_path, Asked(views=2))
     a.begin(5, 3, view)
     found = read(a, tmp_path)
     assert torch.equal(found.roles, roles) and found.hashes.tolist() == [0, 1, 2, 3, 4]

@@ -46,7 +46,7 @@ def test_few_training_examples_read_like_all_ids(tmp_path: Path, dense: bool) ->
     small = recorded(tmp_path / "a", TaskView(roles=roles), dense=dense)
     whole = recorded(tmp_path / "b", None, dense=dense)
     assert "places" in small.tables and "places" not in whole.tables
-    assert small.tables["loss"].shape == (2, 6) and small.examples == whole.examples == N
+    assert small.tables["loss"].shape == (6, 2) and small.examples == whole.examples == N
     assert torch.equal(small.codes[TRAINED], whole.codes[TRAINED])
     for name in ("loss", "correct", "seen", "log_probabilities"):
         assert torch.equal(getattr(small, name).nan_to_num(7.0), getattr(whole, name).nan_to_num(7.0)), name
@@ -65,7 +65,7 @@ def test_passes_over_other_examples_are_counted_and_not_kept(tmp_path: Path) -> 
     made.observe(0, ids, torch.ones(3), torch.randn(3, C), torch.zeros(3, dtype=torch.int64), None)
     tables, about = made.tensors()
     assert about["outside"].startswith("1 passes")
-    assert tables["loss"].isnan().tolist() == [[False, True, False, True, True, True]]
+    assert tables["loss"].isnan().T.tolist() == [[False, True, False, True, True, True]]
 
 
 def test_rows_for_all_where_the_loader_says_nothing_or_nearly_all_are_trained_on() -> None:

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from reinvest.core.errors import InvalidValue, LoopError, StoreError
+from reinvest.core.errors import InvalidValue, LoopError, StoreError, UnknownName
 from reinvest.core.view import TaskView
 from reinvest.store.accumulate import Accumulator
 from reinvest.store.artifacts import put_tensors
 from reinvest.store.codec import decode_rows, encode
+from reinvest.store.history import Asked
 from reinvest.store.records import Records
 
 N, CLASSES, EPOCHS = 23, 4, 5
@@ -41,7 +42,7 @@ class Clock:
         self, folder: Path, views: int, *, planned: float = EPOCHS, seed: int = 7, shift: int = 0, **view: Any
     ):
         self.epoch = 0
-        self.accumulator = Accumulator(folder, views)
+        self.accumulator = Accumulator(folder, Asked(views=views))
         self.accumulator.begin(N, planned, TaskView(**view), lambda: (seed, self.epoch + shift))
 
     def feed(self, batches: list[Batch]) -> Clock:
@@ -79,7 +80,7 @@ def test_each_kept_epoch_holds_what_was_said_in_it(tmp_path: Path, training: ran
 def test_nothing_else_changes(tmp_path: Path) -> None:
     plain, about = Clock(tmp_path, 0).feed(data()).accumulator.tensors()
     also, about_too = Clock(tmp_path, 3).feed(data()).accumulator.tensors()
-    assert set(plain) == {"loss", "correct", "labels", "codes", "seen"}
+    assert set(plain) == {"loss", "predicted", "labels", "codes", "seen"}
     assert set(also) - set(plain) == {"views", "views_known"}
     assert all(torch.equal(plain[n].nan_to_num(-9), also[n].nan_to_num(-9)) for n in plain)
     assert set(about_too) - set(about) == {"views", "view_seed", "view_epochs"}
@@ -199,10 +200,26 @@ def test_reading_refuses_what_is_not_there(tmp_path: Path) -> None:
             getattr(without, name)
 
 
-@pytest.mark.parametrize("bad", [None, 3, 1, "views", [], {}, {"view": 2}, {"views": 0}, {"views": True}, {"views": 1.0},
-                                 {"views": 2, "rows": 1}])  # fmt: skip
-def test_records_are_a_switch_or_a_number_of_views(store: Any, record: Any, bad: Any) -> None:
-    with pytest.raises(InvalidValue, match=r"\{'views': K\}.*, got .*; True is usual"), record(records=bad):
+@pytest.mark.parametrize("bad", [None, 3, 1, "views", [], {}])
+def test_records_are_a_switch_or_a_dict(store: Any, record: Any, bad: Any) -> None:
+    with (
+        pytest.raises(InvalidValue, match=r"records is True, False or a dict.*, got .*; True is usual"),
+        record(records=bad),
+    ):
+        pass
+    assert not store.path.exists()
+
+
+@pytest.mark.parametrize("bad", [{"views": 0}, {"views": True}, {"views": 1.0}, {"views": None}, {"views": "3"}])
+def test_views_are_a_number(store: Any, record: Any, bad: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"views is a whole number from 1 up.*, got .*; "), record(records=bad):
+        pass
+    assert not store.path.exists()
+
+
+@pytest.mark.parametrize("bad", [{"view": 2}, {"views": 2, "rows": 1}, {"loss": "float64"}])
+def test_unknown_records_list_the_known(store: Any, record: Any, bad: Any) -> None:
+    with pytest.raises(UnknownName, match="Known: "), record(records=bad):
         pass
     assert not store.path.exists()
 

@@ -25,7 +25,8 @@ class TaskView:
     row per pixel of one view says nothing about another. augmentation: text about what is drawn for a training view;
     another text means other views for the same draws. hashes() -> int64 [N] of label and content; roles() ->
     uint8 [N], one of `NO_SPLIT`, `TRAIN`, `VALIDATION`, `TEST`; clean(batch_size) yields the training examples once,
-    (ids [B], x [B, ...], y [B, ...]), as an evaluation would see them.
+    (ids [B], x [B, ...], y [B, ...]), as an evaluation would see them. probes: examples whose kind is known because it was
+    made so, with names, ids, kinds, reference and labels as `dynamics.probes.Probes` has them; None for none.
     """
 
     criterion: Callable[[Tensor, Tensor], Tensor] = cross_entropy
@@ -40,6 +41,7 @@ class TaskView:
     hashes: Callable[[], Tensor] | None = None
     roles: Callable[[], Tensor] | None = None
     clean: Callable[[int], Iterable[tuple[Tensor, Tensor, Tensor]]] | None = None
+    probes: Any = None
 
     def plain(self) -> dict[str, Any]:
         """What a run keeps of it in its description: text and numbers."""

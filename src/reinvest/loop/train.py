@@ -72,7 +72,7 @@ def train(
     *,
     parents: Sequence[Any] = (),
     device: str | None = None,
-    records: bool | Mapping[str, int] | None = None,
+    records: bool | Mapping[str, Any] | None = None,
     evaluations: int = 10,
     checkpoint_seconds: float = 60.0,
     progress: bool | None = None,
@@ -82,7 +82,8 @@ def train(
 
     parents: runs (or their ids) that this one builds on. device: "cpu", "cuda", ...; default the first GPU, else the
     CPU. records: per-example records are kept unless False; {"views": K} keeps also rows of every view in the last K
-    planned epochs, which students can replay (`Distill(run, source="views")`); they are no part of what makes a run the
+    planned epochs, which students can replay (`Distill(run, source="views")`), {"margins": True} each example's margin in
+    every epoch; they are no part of what makes a run the
     same, so a stored run without those that were asked for is returned with a NotKeptWarning. evaluations: looks at the
     validation split on the way (outside the clock; the test split is read once, at the end). checkpoint_seconds: wall
     time between checkpoints; a killed run goes on from the last one, bit for bit. progress: a bar on the terminal
@@ -145,7 +146,7 @@ def full_id(store: Any, reference: str) -> str:
         return reference
 
 
-def _as_asked(run: Any, records: bool | Mapping[str, int] | None) -> Any:
+def _as_asked(run: Any, records: bool | Mapping[str, Any] | None) -> Any:
     """A run that the store already holds, with a warning where it lacks records that were asked for."""
     lacks = _lacking(run, records) if records else ""
     if lacks:
@@ -159,7 +160,7 @@ def _as_asked(run: Any, records: bool | Mapping[str, int] | None) -> Any:
     return run
 
 
-def _lacking(run: Any, records: bool | Mapping[str, int]) -> str:
+def _lacking(run: Any, records: bool | Mapping[str, Any]) -> str:
     """What a run has in place of the records that were asked for; "" if nothing is missing that training could keep."""
     try:
         found = run.records()
@@ -167,7 +168,12 @@ def _lacking(run: Any, records: bool | Mapping[str, int]) -> str:
         return ""  # what is wrong with the file is said to whoever reads it
     except StoreError:
         return "no records"
-    wanted = records.get("views") if isinstance(records, Mapping) else None
+    if not isinstance(records, Mapping):
+        return ""
+    # Margins that could not be kept are said to be so in the records.
+    if records.get("margins") is True and "margin" not in found.tables and "margins" not in found.about:
+        return "no margins"
+    wanted = records.get("views")
     if not isinstance(wanted, int):
         return ""
     if "views" not in found.about:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import LoopError
 from .codec import FLOOR, encode
 from .described import of_data
+from .history import MARGIN_ONE_LABEL, Asked, History, margins_of
 from .lastpass import LastPass, check_range
 from .places import places_of
 from .tables import Tables
@@ -46,11 +47,12 @@ class Accumulator:
     stride: int | None = None
     """Rows of every so many-th pixel in each direction; None: the smallest with at most `MOST_POSITIONS` pixels."""
 
-    def __init__(self, folder: Path, views: int = 0):
-        """views: the last planned epochs of which every row is kept for replay, 0 for none."""
-        self._folder = folder
+    def __init__(self, folder: Path, asked: Asked | None = None):
+        """asked: what is kept beyond the usual."""
+        self._folder, self._asked = folder, asked or Asked()
         self._tables = Tables(folder)
-        self._views = Views(self._tables, views) if views else None
+        self._history = History(self._tables, self._asked)
+        self._views = Views(self._tables, self._asked.views) if self._asked.views else None
         self._pending: list[tuple[Tensor, ...]] = []
         self._pending_numbers = 0
         self._limit = _PENDING_ON_CPU
@@ -114,7 +116,8 @@ class Accumulator:
             return
         self._pending_numbers += len(ids)
         if self._kind == "wide":
-            self._pending.append((ids.clone(), kept, targets.clone(), output.argmax(1).eq(targets)))
+            more = (margins_of(output, targets),) if self._asked.margins else ()
+            self._pending.append((ids.clone(), kept, targets.clone(), output.argmax(1).eq(targets), *more))
             if self._adding and self._last is not None:
                 self._last.add(ids, output, ~kept.isnan())
         elif self._kind == "dense":
@@ -162,8 +165,11 @@ class Accumulator:
                 return {}, {"records": self.refused or "no batch with ids was observed"}
             self._kind, self.refused_rows = "wide", self.refused_rows or UNSEEN
             self._allocate(())
-        stored = {name: self._tables[name] for name in ("loss", "correct", "labels") if name in self._tables}
+        stored = {name: self._tables[name] for name in (*self._history.present, "labels") if name in self._tables}
         columns, about = of_data(self._view, self._examples)
+        about["order"] = "an example a row"
+        if self._asked.margins and "margin" not in stored:
+            about["margins"] = MARGIN_ONE_LABEL
         if self._places is not None:
             columns["places"] = self._places
         if self._outside:
@@ -184,8 +190,8 @@ class Accumulator:
     def state_dict(self) -> dict[str, Any]:
         """A copy of the tables (rows of future epochs left out) and what they are about."""
         self.flush()
-        rows = self._epoch + 1
-        tables = {n: (t[:rows] if n in ("loss", "correct") else t).clone() for n, t in self._tables.items()}
+        done, history = self._epoch + 1, self._history.present
+        tables = {n: (t[:, :done] if n in history else t).clone() for n, t in self._tables.items()}
         state = {"tables": tables, "epoch": self._epoch, "rows": self.refused_rows, "stride": self._used_stride}
         state |= {} if self._views is None else {"views": self._views.state_dict()}
         return state | {"last": None if self._last is None else self._last.state_dict()}
@@ -196,23 +202,18 @@ class Accumulator:
         if self.refused or not (state["tables"] or state.get("last")):
             return
         tables = state["tables"]
-        if tables and tables["loss"].shape[1] != self._rows:
+        if tables and tables["loss"].shape[0] != self._rows:
             raise LoopError(
-                f"records continue on the same data: saved for {tables['loss'].shape[1]} examples, "
+                f"records continue on the same data: saved for {tables['loss'].shape[0]} examples, "
                 f"now {self._rows}; start the run over"
             )
         check_state(self._views, state.get("views"))
         self.refused_rows = state["rows"]
         self._used_stride = int(state.get("stride", 1))
-        per_epoch = {"loss": math.nan, "correct": -1}
-        shapes = {n: (tuple(t.shape), t.dtype, 0.0) for n, t in tables.items()}
-        for name, fill in per_epoch.items():
-            if name in tables:
-                rows = max(self._epochs, len(tables[name]))
-                shapes[name] = ((rows, self._rows), tables[name].dtype, fill)
-        self._tables.allocate(shapes)
+        self._tables.allocate({n: (tuple(t.shape), t.dtype, 0.0) for n, t in tables.items()})
         for name, table in tables.items():
-            self._tables[name][: len(table)] = table
+            self._tables[name].copy_(table)
+        self._history.lengthen(self._epochs)
         if state.get("last"):
             self._last = self._new_last(tuple(state["last"]["shape"]))
             self._last.load_state_dict(state["last"])
@@ -318,17 +319,23 @@ class Accumulator:
 
         if "loss" not in self._tables:
             self._allocate(columns)
-        self._tables.lengthen(self._epoch + 1)
-        self._tables["loss"][self._epoch].scatter_(0, ids, losses)
-        correct = self._tables["correct"][self._epoch]
-        if self._kind == "dense" and correct.dtype == torch.float32:
-            correct.scatter_(0, ids, columns[0].float())
+        self._history.lengthen(self._epoch + 1)
+        self._history.write(self._epoch, ids, losses)
+        if self._kind == "dense" and self._tables["correct"].is_floating_point():
+            self._history.shares(self._epoch, ids, columns[0])
         if self._kind not in ("mean", "wide") or "labels" not in self._tables:
             return
-        targets, output = columns
-        hits = output.argmax(1).eq(targets) if self._kind == "mean" else output
-        correct.scatter_(0, ids, hits.to(torch.int8))
+        targets, output, *margins = columns
+        # Labels first: a table of predictions that has to be given up is judged by them.
         self._tables["labels"].scatter_(0, ids, targets.clamp(min=-1).to(torch.int32))
+        if self._kind == "mean":
+            said = output.argmax(1)
+            self._history.answers(self._epoch, ids, said, said.eq(targets))
+            margins = [margins_of(output, targets)] if self._asked.margins else []
+        else:
+            self._history.shares(self._epoch, ids, output)
+        for margin in margins:
+            self._history.margins(self._epoch, ids, margin)
         if self._views is not None and self._kind == "mean":
             self._views.add(self._epoch, ids, output)
         if "sums" in self._tables and self._epoch >= self._epochs - LAST_EPOCHS:
@@ -341,11 +348,8 @@ class Accumulator:
     def _allocate(self, columns: tuple[Tensor, ...]) -> None:
         import torch
 
-        dense, per_epoch = self._kind == "dense", (self._epochs, self._rows)
-        shapes: dict[str, tuple[tuple[int, ...], Any, float]] = {
-            "loss": (per_epoch, torch.float32, math.nan),
-            "correct": (per_epoch, torch.float32 if dense else torch.int8, math.nan if dense else -1),
-        }
+        classes = columns[1].shape[1] if self._kind == "mean" else 0
+        shapes = self._history.shapes(self._rows, self._epochs, self._kind, classes)
         if self._kind in ("mean", "wide"):
             shapes["labels"] = ((self._rows,), torch.int32, -1)
         if self._kind == "mean" and not self.refused_rows:

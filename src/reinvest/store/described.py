@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from ..core.view import TaskView
 
 MOST_NAMES = 10_000
+PROBE_COLUMNS = ("ids", "kinds", "reference", "labels")
+"""Of probes [P]; stored as probe_ids, ..., with the names of the kinds in about["probes"]."""
 
 
 def of_data(view: TaskView | None, examples: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What the loader said of its data: the tables hashes and roles [N], and text."""
+    """What the loader said of its data: the tables hashes and roles [N], its probes [P], and text."""
     import torch
 
     if view is None:
@@ -38,4 +40,7 @@ def of_data(view: TaskView | None, examples: int) -> tuple[dict[str, Tensor], di
             about[name] = f"not kept: {type(error).__name__}: {error}"
         else:
             tables[name] = table
+    if view.probes is not None:
+        tables |= {f"probe_{name}": getattr(view.probes, name).cpu() for name in PROBE_COLUMNS}
+        about["probes"] = json.dumps(list(view.probes.names), ensure_ascii=False)
     return tables, about

@@ -1,8 +1,12 @@
 """Per-example records: what a chain saw of every example in every epoch, read by id without reading the rest.
 
-    loss       [E, N] float32, cross-entropy against the original label, NaN where the example was not seen
-    correct    [E, N] int8, 1 / 0, and -1 where it was not seen; with many labels an example float32, the share of
-               valid positions that are right (read as float32 with NaN)
+    loss       [N, E] float16 (float32 if asked for), cross-entropy against the original label, NaN where the example was
+               not seen in that epoch
+    predicted  [N, E] uint8, the class that the model said, 255 where not seen; for one label an example of up to 255
+               classes, else
+    correct    [N, E] int8, 1 / 0, and -1 where it was not seen; with many labels an example float16, the share of valid
+               positions that are right, NaN where not seen
+    margin     [N, E] float16, the label's logit less the largest other one; only if asked for, for one label an example
     labels     [N] int32, the label seen in training, -1 for none; only for one label an example
     seen       [N] int32, how many passes over an example went into its rows
     known      [N, P] uint8, only for many labels an example: which positions have a row
@@ -11,8 +15,11 @@
     views      [K, N, C] uint8, rows as above of single epochs, the last planned ones, only if they were asked for; with
     views_known [K, N] uint8, which of them there are
     hashes     [N] int64 of label and content;  roles [N] uint8, the split of each example
+    probe_ids, probe_kinds, probe_reference, probe_labels   [P], examples planted to be found again; kinds are numbers into the
+               names of about["probes"]
 
-N counts the examples of the data set, E the planned epochs, C the classes, P the positions of a row table: tokens, or
+Tables of runs from before this layout are [E, N] and have no about["order"]; they are read alike. N counts the examples
+of the data set, E the planned epochs, C the classes, P the positions of a row table: tokens, or
 pixels at every `stride`-th row and column. Rows of one label an example and up to 1,000 classes are mean logits over
 the last 3 planned epochs; all others belong to the last pass.
 """
@@ -29,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import CorruptFile, InvalidValue, StoreError
 from .artifacts import check_file
 from .codec import checked_ids, decode, decode_rows, spread
+from .history import NOT_SEEN
 from .places import spread_out
 
 if TYPE_CHECKING:
@@ -85,7 +93,7 @@ class Records:
             tables, about = MappedTables(file), file.metadata() or {}
         except (SafetensorError, OSError, ValueError) as error:
             raise CorruptFile(f"{path} is not a whole safetensors file ({error}); {REMEDY}") from error
-        if "loss" not in tables or "correct" not in tables:
+        if "loss" not in tables or not ("correct" in tables or "predicted" in tables):
             raise CorruptFile(f"{path} holds no per-example records; {REMEDY}")
         return cls(tables, about)
 
@@ -114,7 +122,12 @@ class Records:
     @property
     def examples(self) -> int:
         """N: ids are 0 ... N - 1."""
-        return len(self.tables["places"]) if "places" in self.tables else self.tables["loss"].shape[1]
+        return len(self.tables["places"]) if "places" in self.tables else len(self.history("loss"))
+
+    @property
+    def epochs(self) -> int:
+        """E: planned epochs, or those that were trained if they are more."""
+        return self.history("loss").shape[1]
 
     @property
     def classes(self) -> int | None:
@@ -155,18 +168,53 @@ class Records:
 
     # ---- tables ------------------------------------------------------------------------------------------------
 
+    def history(self, name: str) -> Tensor:
+        """The table "loss", "predicted", "correct" or "margin" as it lies in the file: a row for each row of the tables
+        (see `places`), a column an epoch. Raises StoreError where it was not kept.
+        """
+        if name not in self.tables:
+            kept = f"{self.about.get('margins', 'was not asked for')}" if name == "margin" else "another kind of data"
+            raise StoreError(
+                f"{name} by epoch is read where a run kept it, got one without ({kept}); "
+                + ("train with records={'margins': True}" if name == "margin" else "use losses or whether it was right")
+            )
+        return self.tables[name] if "order" in self.about else self.tables[name].T
+
+    @property
+    def places(self) -> Tensor | None:
+        """[N] int32: the row of each id in the tables, -1 for ids outside the training split; None where row = id."""
+        return self.tables.get("places")
+
     @property
     def loss(self) -> Tensor:
         """[E, N] float32; NaN where an example was not seen."""
-        return self._whole(self.tables["loss"], math.nan, dimension=1)
+        return self._whole(self.history("loss"), math.nan).float().T
 
     @property
     def correct(self) -> Tensor:
         """[E, N] float32: 1 or 0, or the share of an example's positions that are right; NaN where not seen."""
         import torch
 
-        raw = self._whole(self.tables["correct"], -1, dimension=1)
-        return torch.where(raw < 0, math.nan, raw.to(torch.float32))
+        if "predicted" in self.tables:
+            said = self.history("predicted")
+            right = (said == self.tables["labels"].unsqueeze(1)).float().masked_fill_(said == NOT_SEEN, math.nan)
+            return self._whole(right, math.nan).T
+        raw = self._whole(self.history("correct"), -1)
+        return torch.where(raw < 0, math.nan, raw.to(torch.float32)).T
+
+    @property
+    def predicted(self) -> Tensor:
+        """[E, N] int64: the class that the model said, -1 where not seen. Raises StoreError where it was not kept."""
+        said = self._whole(self.history("predicted"), NOT_SEEN).long()
+        return said.masked_fill_(said == NOT_SEEN, -1).T
+
+    @property
+    def margin(self) -> Tensor:
+        """[E, N] float32: the label's logit less the largest other one, above 0 where it is right; NaN where not seen.
+
+        Raises StoreError where it was not kept.
+        """
+        return self._whole(self.history("margin"), math.nan).float().T
 
     @property
     def labels(self) -> Tensor | None:

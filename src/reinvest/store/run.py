@@ -317,6 +317,14 @@ class Run:
         expected = self._expected(RECORDS)
         return Records.load(self.path / RECORDS, expected)
 
+    def findings(self) -> dict[str, dict[str, Any]]:
+        """What methods found while it trained, by their names; {} for nothing. Raises CorruptFile if bytes have changed."""
+        from .findings import FINDINGS, get_findings
+
+        expected = (self._truth().get("files") or {}).get(FINDINGS)
+        there = expected is not None or (self.path / FINDINGS).exists()
+        return get_findings(self.path / FINDINGS, expected) if there else {}
+
     def leftovers(self) -> list[Path]:
         """Files that a killed process was still writing."""
         return sorted(self.path.glob("*" + PARTIAL))

@@ -29,12 +29,12 @@ from ..core.protocols import IDENTITY_VARIABLE, current_recorder, current_runs
 from . import upkeep, where
 from .accumulate import Accumulator
 from .artifacts import writing
+from .history import Asked, asked
 from .index import Index
 from .lock import hold, vacant
 from .plain import identity_of, plain
 from .run import ENDED, STATUSES, TRUTH, Run, Summary, summarise
 from .upkeep import Garbage, Problem
-from .views import asked
 from .writer import RunWriter
 
 SMALLER_IS_BETTER = frozenset({"loss", "error", "perplexity", "nll", "mse", "mae", "rmse", "cross_entropy", "brier"})
@@ -84,7 +84,7 @@ class Store:
         config: Mapping[str, Any] | None = None,
         seed: int = 0,
         parents: Sequence[Run | str] = (),
-        records: bool | Mapping[str, int] = True,
+        records: bool | Mapping[str, Any] = True,
         identity: str | None = None,
         facts: Mapping[str, Any] | None = None,
         once: bool = False,
@@ -96,8 +96,9 @@ class Store:
         seed and parents, unless it is given or a comparison has set it in the environment (see `IDENTITY_VARIABLE`); an
         interrupted run of the same identity is opened again
         (`writer.resumed`, `writer.load_state()`), one that has ended stays, and the new run is another attempt.
-        `records=False` keeps no per-example tables, `records={"views": K}` also what was said of every view in the last K
-        planned epochs, for students that replay them; `facts` replaces what is found out about hardware and software.
+        `records=False` keeps no per-example tables; a dict asks for more than the usual: "views": K, what was said of every
+        view in the last K planned epochs, for students that replay them; "margins": True, each example's margin in every
+        epoch; "loss": "float32" in place of "float16". `facts` replaces what is found out about hardware and software.
         With `once` there is no further attempt: AlreadyFinished carries the run of this identity that has finished or
         diverged, in another process a moment ago perhaps.
         Raises InvalidValue, UnknownName (a parent that is not here), RunBusy (another process records it),
@@ -165,9 +166,7 @@ class Store:
             "parents": ids,
         }
 
-    def _begin(
-        self, plan: dict[str, Any], records: tuple[bool, int], facts: Mapping[str, Any] | None, once: bool
-    ) -> RunWriter:
+    def _begin(self, plan: dict[str, Any], records: Asked, facts: Mapping[str, Any] | None, once: bool) -> RunWriter:
         with writing(self.path):
             self._folder.mkdir(parents=True, exist_ok=True)
         folder, lock = self._claim(plan, once)
@@ -176,7 +175,7 @@ class Store:
                 folder,
                 lock,
                 plan=plan | {"id": folder.name},
-                records=Accumulator(folder, records[1]) if records[0] else None,
+                records=Accumulator(folder, records) if records.kept else None,
                 given_facts=None if facts is None else dict(facts),
                 publish=lambda summary: self._index.put([summary]),
             )

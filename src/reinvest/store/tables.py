@@ -47,16 +47,6 @@ class Tables(dict[str, "Tensor"]):
         for path in self._folder.glob("records.*" + PARTIAL):
             path.unlink()
 
-    def lengthen(self, epochs: int) -> None:
-        """Room for so many epochs: a loop that goes on after its planned end keeps its records too."""
-        import torch
-
-        for name, fill in (("loss", math.nan), ("correct", -1)):
-            table = self[name]
-            missing = epochs - len(table)
-            if missing > 0:
-                self[name] = torch.cat([table, table.new_full((missing, table.shape[1]), fill)])
-
     def _mapped(self, name: str, shape: tuple[int, ...], dtype: Any) -> Tensor:
         import torch
 

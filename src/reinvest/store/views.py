@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InvalidValue, LoopError
+from ..core.errors import LoopError
 from .codec import FLOOR, encode
 from .lastpass import last_of_each
 from .tables import Tables
@@ -19,19 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Draws = Callable[[], tuple[int, int] | None]
-
-
-def asked(records: bool | Mapping[str, int]) -> tuple[bool, int]:
-    """(whether records are kept, epochs whose views are). Raises InvalidValue for anything but a bool or {"views": K}."""
-    if isinstance(records, bool):
-        return records, 0
-    views = records.get("views") if isinstance(records, Mapping) and len(records) == 1 else None
-    if not isinstance(views, int) or isinstance(views, bool) or views < 1:
-        raise InvalidValue(
-            "records is True, False or {'views': K} with a whole number K from 1 up (the last epochs whose rows are kept "
-            f"for replay), got {records!r}; True is usual"
-        )
-    return True, views
 
 
 class Views:
