@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import warnings
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ USUAL: dict[str, dict[str, Any]] = {
     "Weighting": {"scores": [i / EXAMPLES for i in range(EXAMPLES)]},
     "SelectiveBackprop": {"start": 0.0, "end": 1.0},
     "GradientClipping": {"norm": 1.0},
+    "SqueezeExcite": {"min_channels": 16},
 }
 """Arguments where a method has no usual default."""
 TEXT = {
@@ -104,6 +106,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of methods, with commas")
     parser.add_argument("--precision", default="fp32")
     chosen = parser.parse_args()
+    # A method that finds nothing to act on would be timed as if it cost nothing.
+    warnings.simplefilter("error", ri.NoEffectWarning)
     if chosen.device == "cpu":
         torch.set_num_threads(1)
     wanted = [n for n in catalogue("method") if not chosen.only or n in chosen.only.split(",")]

@@ -26,7 +26,7 @@ from .outcome import Verdict
 from .plan import Job, found, plan
 from .result import build_result, write_result
 from .settings import direction
-from .study import MIN_SEEDS, Arm, Study
+from .study import METRIC, MIN_SEEDS, Arm, Study
 from .timing import Block, run_seconds, strata_of, timing_block
 
 __all__ = ["Listener", "Verdicts", "compare", "estimate", "judge", "run_study"]
@@ -124,7 +124,7 @@ def run_study(
     study = study.resolved(functools.partial(full_id, store))
     machine = machine_for(study, workers, threads, device)
     begun = time.perf_counter()
-    _check_metric(study)
+    study = _with_metric(study)
     jobs = plan(study)
     todo = [job for job in jobs if found(job, store) is None]
     listener.planned(jobs, todo)
@@ -159,15 +159,21 @@ def run_study(
         )
 
 
-def _check_metric(study: Study) -> None:
-    """Refuse a metric that the library's loop will not log, before hours are spent on runs without it."""
+def _with_metric(study: Study) -> Study:
+    """The study with its metric, the task's own where it names none.
+
+    A metric that the library's loop will not log is refused before hours are spent on runs without it.
+    """
     from ..loop.session import build_task
 
     for arm in study.all_arms().values():
         if isinstance(arm, Recipe):
-            logged = {build_task(arm).metric, "loss"}
-            if study.metric not in logged:
-                raise unknown(f"metric of task {arm.task['name']!r}", study.metric, logged)
+            own = build_task(arm).metric
+            if not study.metric:
+                study = replace(study, metric=own)
+            elif study.metric not in (own, "loss"):
+                raise unknown(f"metric of task {arm.task['name']!r}", study.metric, {own, "loss"})
+    return study if study.metric else replace(study, metric=METRIC)
 
 
 def _time(study: Study, machine: Machine, rounds: int, listener: Listener) -> Block | None:
@@ -196,6 +202,7 @@ def judge(
     reproduce: str = "",
 ) -> Verdicts:
     """Verdicts and the result of a study whose runs are there (values of `runs`; None: missing)."""
+    study = _with_metric(study)
     prices = _prices(study, block)
     points = [_point(study, job, run, prices) for job, run in runs.items() if run is not None]
     own = [_point(study, job, run, {}) for job, run in runs.items() if run is not None]
@@ -292,6 +299,7 @@ def _direction(study: Study) -> bool:
     """Whether higher is better: as declared, by the metric's name, or as the task says of its own metric."""
     from ..loop.session import build_task
 
+    study = _with_metric(study)
     by_name = direction(study.metric, study.higher_is_better)
     recipe = next((a for a in study.all_arms().values() if isinstance(a, Recipe)), None)
     if study.higher_is_better is not None or not by_name or recipe is None:

@@ -18,6 +18,8 @@ Arm = Recipe | str | Callable[..., Any]
 """A recipe; a command with {duration} and {seed}; or a callable (duration, seed, store) -> Run."""
 
 MIN_SEEDS = 3
+METRIC = "accuracy"
+"""Of a study whose arms are no recipes, and which names none."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Study:
     durations: at least 4, each at most 3 times the one before. seeds: runs per arm and duration, at least 3; every
     run has its own seed unless pairs="duration" (the same seeds in all arms, new ones for each duration). tuning:
     {arm: trials} or {arm: {"trials": n, "seconds": s}} if the arms were tuned; left out, the claim is about these
-    recipes only. higher_is_better: left out, it goes by the metric's name or by the task. Raises InvalidValue for a plan that could not end in a verdict.
+    recipes only. metric: left out, the task's own ("accuracy" where no arm is a recipe). higher_is_better: left out, it goes
+    by the metric's name or by the task. Raises InvalidValue for a plan that could not end in a verdict.
     """
 
     baseline: Arm
@@ -38,7 +41,7 @@ class Study:
     title: str = ""
     pairs: str | None = None
     tuning: Mapping[str, Any] | None = None
-    metric: str = "accuracy"
+    metric: str = ""
     higher_is_better: bool | None = None
     about: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,7 +69,9 @@ class Study:
             )
         if self.pairs not in (None, "duration"):
             raise unknown("pairing", self.pairs, ("duration",))
-        check_settings(metric=self.metric, higher_is_better=self.higher_is_better, pairs=self.pairs, tuning=self.tuning)
+        check_settings(
+            metric=METRIC if self.metric == "" else self.metric, higher_is_better=self.higher_is_better, pairs=self.pairs, tuning=self.tuning
+        )
         for name in self.tuning or {}:
             if name not in self.all_arms():
                 raise unknown("arm in tuning", name, self.all_arms())
@@ -138,7 +143,7 @@ class Study:
             ("baseline_name", "baseline"),
             ("pairs", None),
             ("tuning", None),
-            ("metric", "accuracy"),
+            ("metric", ""),
             ("higher_is_better", None),
         ):
             value = getattr(self, name)
