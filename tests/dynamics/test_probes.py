@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from reinvest.core.batch import Indexed
 from reinvest.core.errors import InvalidValue, UnknownName
+from reinvest.core.probes import spoiled
+from reinvest.core.streams import example_normal
 from reinvest.dynamics.probes import KINDS, Probed, choose_probes
 
 N = 400
@@ -66,13 +69,13 @@ def pictures() -> TensorDataset:
 
 
 def test_probes_are_changed_as_their_kind_says_and_all_others_are_not() -> None:
-    plain, probes = pictures(), choose_probes(LABELS, ["random label", "noise", "blur"], 10)
+    plain, probes = pictures(), choose_probes(LABELS, ["random label", "noise", "blur", "out of distribution"], 10)
     data = Probed(plain, probes, noise=0.3)
     assert len(data) == N
     kind = dict(zip(probes.ids.tolist(), (probes.names[int(k)] for k in probes.kinds), strict=True))
     for i in range(N):
         (x, y), (was, label) = data[i], plain[i]
-        assert torch.equal(x, was) is (kind.get(i) not in ("noise", "blur"))
+        assert torch.equal(x, was) is (kind.get(i) not in ("noise", "blur", "out of distribution"))
         assert (int(y) == int(label)) is (kind.get(i) != "random label")
         assert float(x.min()) >= 0.0 and float(x.max()) <= 1.0 and x.dtype == was.dtype and y.dtype == label.dtype
         assert torch.equal(data[i][0], x)  # the same at every sighting
@@ -85,6 +88,78 @@ def test_noise_has_the_stated_spread_and_a_blur_keeps_flat_pictures() -> None:
     noisy = torch.stack([data[int(i)][0] for i in probes.of("noise")]) - 0.5
     assert float(noisy.std()) == pytest.approx(0.2, rel=0.05) and abs(float(noisy.mean())) < 0.01
     torch.testing.assert_close(data[int(probes.of("blur")[0])][0], flat[0][0])
+
+
+def test_noise_is_that_of_the_project_s_own_streams() -> None:
+    x, ids = torch.zeros(3, 2, 4), torch.tensor([7, 0, 399])
+    drawn = example_normal(5, "probe noise", 0, ids, 8).reshape(3, 2, 4)
+    torch.testing.assert_close(spoiled(x, "noise", ids, noise=0.5, bounds=None, seed=5), 0.5 * drawn)
+    exact = spoiled(x.double(), "noise", ids, noise=0.5, bounds=None, seed=5)
+    assert exact.dtype == torch.float64 and torch.equal(
+        exact.float(), spoiled(x, "noise", ids, noise=0.5, bounds=None, seed=5)
+    )
+    alone = spoiled(x[2:], "noise", ids[2:], noise=0.5, bounds=None, seed=5)
+    assert torch.equal(alone[0], spoiled(x, "noise", ids, noise=0.5, bounds=None, seed=5)[2])
+
+
+def test_a_sketch_is_white_where_a_picture_is_flat_and_dark_along_the_dark_side_of_an_edge() -> None:
+    x = torch.full((1, 3, 8, 8), 0.8)
+    x[..., 4:] = 0.2
+    ids = torch.zeros(1, dtype=torch.int64)
+    lines = spoiled(x, "out of distribution", ids)
+    assert lines.shape == x.shape and torch.equal(lines[:, 0], lines[:, 2])
+    torch.testing.assert_close(lines[..., [0, 1, 2, 6, 7]], torch.ones(1, 3, 8, 5))
+    # Two averages over 3: the column right of the edge sees 2/3 of its own side, 1/3 of the other.
+    inside = 0.2 * 6 / 9 + 0.8 * 3 / 9
+    torch.testing.assert_close(lines[..., 4], torch.full((1, 3, 8), (0.2 + 1 / 255) / (inside + 1 / 255)))
+    assert bool((lines[..., 3] == 1).all()) and bool((lines[..., 5] < 1).all())
+    for flat in (0.0, 1.0):
+        assert torch.equal(spoiled(torch.full_like(x, flat), "out of distribution", ids), torch.ones_like(x))
+    scaled = spoiled(x * 10 - 3, "out of distribution", ids, bounds=(-3.0, 7.0))
+    torch.testing.assert_close(scaled, lines * 10 - 3)
+    own = spoiled(x, "out of distribution", ids, bounds=None)
+    assert float(own.min()) == pytest.approx(0.2, abs=0.01) and float(own.max()) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "rule"),
+    [
+        (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "noise", "floating point, got torch.uint8"),
+        (torch.zeros(1, 7), "blur", r"pictures \[C, H, W\], got inputs of shape \[7\]"),
+        (torch.zeros(1, 4, 4), "out of distribution", r"got inputs of shape \[4, 4\]"),
+    ],
+)
+def test_inputs_that_cannot_be_spoiled_are_refused(x: torch.Tensor, kind: str, rule: str) -> None:
+    with pytest.raises(InvalidValue, match=rule):
+        spoiled(x, kind, torch.tensor([0]))
+
+
+def test_draws_belong_to_ids_whatever_else_there_is_to_choose_from() -> None:
+    labels = torch.arange(4000) % 5
+    whole = choose_probes(labels, ["random label"], 100)
+    part = choose_probes(labels, ["random label"], 100, among=whole.ids.flip(0))
+    assert torch.equal(part.ids, whole.ids) and torch.equal(part.labels, whole.labels)
+    assert torch.equal(part.reference, whole.reference)
+    # Adding a kind takes no example from one drawn before it.
+    both = choose_probes(labels, ["random label", "noise"], 100)
+    assert torch.equal(both.of("random label"), whole.ids)
+
+
+def test_labels_keep_their_form() -> None:
+    probes = choose_probes(LABELS, ["random label"], 5)
+    first = int(probes.ids[0])
+    for form in (int, np.int32, lambda n: np.array(n, np.int16), lambda n: torch.tensor([n], dtype=torch.int32)):
+        rows = [(torch.zeros(2), form(int(label))) for label in LABELS]
+        old, new = rows[first][1], Probed(rows, probes)[first][1]
+        assert type(new) is type(old) and new == form(int(probes.labels[0]))
+        assert getattr(new, "dtype", None) == getattr(old, "dtype", None)
+
+
+def test_dicts_whose_input_is_to_be_spoiled_are_refused() -> None:
+    probes = choose_probes(LABELS, ["noise"], 5)
+    dicts = [{"x": i, "labels": int(LABELS[i])} for i in range(N)]
+    with pytest.raises(InvalidValue, match="got a dict for a 'noise' probe; leave that kind out"):
+        Probed(dicts, probes)[int(probes.ids[0])]
 
 
 def test_ids_survive_and_dicts_and_plain_labels_work() -> None:

@@ -31,7 +31,8 @@ def recipe_arguments(parser: Parser) -> None:
         help="a YAML file with recipe fields; options below override it",
     )
     helps = {
-        "task": "digits, mnist, cifar10, cifar100, caltech101, camvid, books, sst2, trec6, or package.module:factory; "
+        "task": "digits, mnist, cifar10, cifar100, caltech101, camvid, books, sst2, trec6, planted (another one, --task.base, "
+        "with wrong labels and other things to be found), or package.module:factory; "
         "its arguments as --task.NAME VALUE",
         "model": "mlp, convnet, resnet8/20/56, resnet9, unet, gpt, bert, bert_classifier, or package.module:factory; "
         "its arguments as --model.NAME VALUE",

@@ -158,7 +158,7 @@ def _code(recipe: Recipe) -> dict[str, Any]:
     """What the canonical text cannot say: the revision of every built-in, the source of every user factory."""
     found: dict[str, Any] = {}
     for kind, spec in [
-        ("task", recipe.task),
+        *(("task", spec) for spec in task_specs(recipe.task)),
         ("model", recipe.model),
         ("schedule", recipe.schedule),
         *(("method", m) for m in recipe.methods),
@@ -171,6 +171,16 @@ def _code(recipe: Recipe) -> dict[str, Any]:
     for reference in {r for m in recipe.build_methods() for r in m.factories()}:
         found[reference] = source_hash(names.load(reference))
     return found
+
+
+def task_specs(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A task's spec, and those of the tasks it is made of: a factory's `wraps` names the argument that holds one."""
+    yield spec
+    inner = spec.get(getattr(names.resolve("task", spec["name"]), "wraps", ""))
+    if isinstance(inner, str):
+        inner = {"name": inner}
+    if isinstance(inner, Mapping) and isinstance(inner.get("name"), str):
+        yield from task_specs(inner)
 
 
 def source_hash(made: Any) -> str:

@@ -20,7 +20,7 @@ from ..core.chain import Methods
 from ..core.duration import Duration
 from ..core.errors import InvalidValue
 from ..core.protocols import Task
-from ..core.recipe import Recipe, identity, optimizer_class, source_hash
+from ..core.recipe import Recipe, identity, optimizer_class, source_hash, task_specs
 from ..core.streams import key
 from ..core.view import view_of
 
@@ -32,8 +32,9 @@ def _arguments(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source(kind: str, spec: dict[str, Any]) -> str:
-    """What a cached thing depends on besides its text: the file of a user's factory."""
-    return source_hash(names.resolve(kind, spec["name"])) if ":" in spec["name"] else ""
+    """What a cached thing depends on besides its text: the files of users' factories."""
+    named = [one["name"] for one in (task_specs(spec) if kind == "task" else [spec])]
+    return " ".join(source_hash(names.resolve(kind, name)) for name in named if ":" in name)
 
 
 @functools.lru_cache(maxsize=16)

@@ -12,5 +12,6 @@ catalog: dict[str, str] = {
     "books": "reinvest.testbed.tasks.books:books",
     "sst2": "reinvest.testbed.tasks.sentences:sst2",
     "trec6": "reinvest.testbed.tasks.sentences:trec6",
+    "planted": "reinvest.testbed.tasks.planted:planted",
 }
 """Name of a task -> where its factory is."""

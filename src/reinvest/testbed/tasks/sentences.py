@@ -111,6 +111,14 @@ class SentenceSource:
         """64-bit hashes of rows `ids` [B]: int64 [B]."""
         return content.row_hashes(self._held.x[ids], self._held.y[ids])
 
+    def labels(self) -> Tensor:
+        """The label of every row: int64 [rows]."""
+        return self._held.y.cpu()
+
+    def relabelled(self, labels: Tensor) -> SentenceSource:
+        """The same rows with labels int64 [rows]."""
+        return SentenceSource(Rows(self._held.x, labels.to(self.device)))
+
     def to(self, device: torch.device) -> SentenceSource:
         """The same rows on another device."""
         return SentenceSource(Rows(self._held.x.to(device), self._held.y.to(device)))

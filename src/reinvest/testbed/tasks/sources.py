@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import bisect
+import copy
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...core.errors import DataError, InvalidValue
+from ...core.probes import in_form_of
 from ...core.streams import key
 from . import content, views
 from .held import Rows
@@ -53,6 +55,19 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Labelled(Protocol):
+    """A source whose examples have one label each, which another source of the same rows may have otherwise."""
+
+    def labels(self) -> Tensor:
+        """The label of every row: int64 [rows], on the host."""
+        ...
+
+    def relabelled(self, labels: Tensor) -> Source:
+        """The same rows with these labels, int64 [rows] on the host; inputs in memory are shared."""
+        ...
+
+
 class TensorSource:
     """Rows in memory, in their own type; batches are gathered, cropped, flipped and normalised as a whole."""
 
@@ -72,6 +87,29 @@ class TensorSource:
             return self._x.index_select(0, ids)
         middle = torch.full_like(ids, self._pad)
         return views.crops(self._views, ids, middle, middle)
+
+    def labels(self) -> Tensor:
+        """The label of every row: int64 [rows]."""
+        return self._y.cpu()
+
+    def relabelled(self, labels: Tensor) -> TensorSource:
+        """The same rows with labels int64 [rows]."""
+        other = copy.copy(self)
+        other._y = labels.to(self.device)
+        return other
+
+    def stored(self, ids: Tensor) -> Tensor:
+        """Inputs of rows `ids` [B] as they are kept, before scaling: [B, ...]."""
+        return self._plain(ids)
+
+    def replaced(self, ids: Tensor, x: Tensor) -> TensorSource:
+        """A copy in which rows `ids` [B] hold inputs x [B, ...], given as they are kept; this source stays as it is."""
+        rows = self._x.clone(memory_format=torch.contiguous_format)
+        rows[ids] = x
+        other = copy.copy(self)
+        other._views = None if self._views is None else views.windows(rows, self._pad)
+        other._x = rows if other._views is None else other._views[:, self._pad, self._pad]
+        return other
 
     def _normalised(self, x: Tensor) -> Tensor:
         return x.to(torch.float32).sub_(self._shift).mul_(self._factor)
@@ -128,8 +166,8 @@ def _seed_generators(value: int) -> None:
 class _Items(Dataset[Any]):
     """Items of several data sets under one numbering, each read under generators seeded by (seed, epoch, id)."""
 
-    def __init__(self, parts: Sequence[Any], seed: int, epoch: int) -> None:
-        self._parts, self._seed, self._epoch = parts, seed, epoch
+    def __init__(self, parts: Sequence[Any], seed: int, epoch: int, labels: Tensor | None = None) -> None:
+        self._parts, self._seed, self._epoch, self._labels = parts, seed, epoch, labels
         self._ends = list(itertools.accumulate(len(part) for part in parts))
 
     def _item(self, row: int) -> tuple[Any, Any]:
@@ -140,7 +178,7 @@ class _Items(Dataset[Any]):
                 f"Task.from_datasets needs items (x, y), got {type(item).__name__} for row {row}; "
                 "wrap the data set so that it returns two things"
             )
-        return item[0], item[1]
+        return item[0], item[1] if self._labels is None else in_form_of(item[1], int(self._labels[row]))
 
     def __getitem__(self, row: int) -> tuple[Any, Any]:
         return self.__getitems__([row])[0]
@@ -164,6 +202,10 @@ def _hashes_and_labels(items: list[tuple[Any, Any]]) -> tuple[Tensor, Tensor]:
     return hashes, torch.stack([y.to(torch.int64) for _, y in pairs])
 
 
+def _labels(items: list[tuple[Any, Any]]) -> Tensor:
+    return torch.stack([_tensor(y).to(torch.int64) for _, y in items])
+
+
 class DatasetSource:
     """Rows of map-style data sets, read through torch's DataLoader, training rows first."""
 
@@ -173,6 +215,7 @@ class DatasetSource:
 
     def __init__(self, parts: Sequence[Any], *, workers: int, collate: Collate | None) -> None:
         self._parts, self._workers, self._collate = parts, workers, collate
+        self._labels: Tensor | None = None
         self.rows, self.device = sum(len(part) for part in parts), torch.device("cpu")
         self.input_shape = tuple(_tensor(_Items(parts, 0, 0)[0][0]).shape)
 
@@ -181,7 +224,7 @@ class DatasetSource:
         own = torch.Generator().manual_seed(key(seed, "workers", epoch))
         return iter(
             DataLoader(
-                _Items(self._parts, seed, epoch),
+                _Items(self._parts, seed, epoch, self._labels),
                 batch_sampler=[ids.tolist() for ids in batches],
                 num_workers=min(self._workers, len(batches)),
                 collate_fn=collate,
@@ -207,6 +250,18 @@ class DatasetSource:
             check_labels(labels, classes)
             found.append(hashes)
         return torch.cat(found)
+
+    def labels(self) -> Tensor:
+        """The label of every row (each is read): int64 [rows], or [rows, ...] where an example has more."""
+        if self._labels is None:
+            return torch.cat(list(self._load(torch.split(torch.arange(self.rows), 256), 0, 0, _labels)))
+        return self._labels
+
+    def relabelled(self, labels: Tensor) -> DatasetSource:
+        """The same rows with labels int64 [rows]."""
+        other = copy.copy(self)
+        other._labels = labels
+        return other
 
     def to(self, device: torch.device) -> DatasetSource:
         """Itself: the rows are made one by one on the host."""

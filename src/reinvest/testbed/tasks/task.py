@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from .loader import EpochLoader
 from .sources import Collate, DatasetSource, Source, TensorSource, check_labels
 from .splits import SPLITS, by_fraction, checked
 
+if TYPE_CHECKING:
+    from .planted import Planted
+
 
 class Task:
     """Classification of examples that have ids. Made by `from_tensors` or `from_datasets`.
@@ -30,6 +33,8 @@ class Task:
     higher_is_better: bool = True
     evaluation_batch: int = 512
     """Examples that `evaluate` shows the model at once unless told; fewer where outputs are large."""
+    planted: Planted | None = None
+    """What was changed on purpose, in a task made by `planted`."""
 
     def __init__(
         self,
@@ -263,6 +268,7 @@ class Task:
                 hashes=self._all_hashes if known else None,
                 roles=self._roles,
                 clean=self.clean,
+                probes=None if self.planted is None else self.planted.probes,
             )
         return self._view
 
