@@ -148,7 +148,7 @@ def test_a_portion_changes_the_same_ids_in_the_same_way():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.01, 0.4), st.floats(0.01, 0.4), st.integers(1, 20))
-def test_what_is_planted_never_overlaps_and_stays_in_the_training_split(seed, wrong, noisy, count):
+def test_what_is_planted_stays_in_the_training_split_and_its_kinds_apart(seed, wrong, noisy, count):
     kinds = ["random label", "noise", "blur", "out of distribution"]
     task = planted(
         base=OWN, label_noise=wrong, corrupted=noisy, probes={"kinds": kinds, "count": count}, planted_seed=seed
@@ -156,7 +156,30 @@ def test_what_is_planted_never_overlaps_and_stays_in_the_training_split(seed, wr
     truth, train = task.planted, set(task.splits["train"].tolist())
     parts = [ids_of(truth.relabelled), ids_of(truth.corrupted), *(set(truth.probes.of(k).tolist()) for k in kinds)]
     assert [len(p) for p in parts] == [round(wrong * 1200), round(noisy * 1200)] + [2 * count] * 4
-    assert len(set().union(*parts)) == sum(map(len, parts)) and set().union(*parts) <= train
+    assert not parts[0] & parts[1] and set().union(*parts) <= train
+    assert len(set().union(*parts[2:])) == sum(map(len, parts[2:]))
+
+
+def test_probes_are_drawn_as_a_user_would_who_does_not_know_the_truth():
+    """Otherwise probes would be cleaner than the data, and whoever learns from them better than anybody can be."""
+    wanted = {"kinds": ["as it is", "random label", "noise"], "count": 100}
+    task = planted(base=OWN, label_noise=0.4, corrupted=0.2, probes=wanted)
+    truth, probes = task.planted, task.planted.probes
+    for kind in wanted["kinds"]:
+        ids = probes.of(kind)
+        assert int(truth.relabelled[ids].sum()) == pytest.approx(0.4 * 200, abs=30)
+        assert int(truth.corrupted[ids].sum()) == pytest.approx(0.2 * 200, abs=25)
+    plain = planted(base=OWN, label_noise=0.4, corrupted=0.2)
+    kept, other = probes.of("as it is"), probes.of("random label")
+    for a, b in zip(of(task, kept), of(plain, kept), strict=True):
+        assert torch.equal(a, b)
+    # Another label than the one that the user has; now and then that is the right one.
+    assert (truth.labels[other] != plain.planted.labels[other]).all()
+    assert 0 < int((truth.labels[other] == truth.clean_labels[other]).sum()) < 40
+    noisy = probes.of("noise")
+    alone = planted(base=OWN, probes=wanted)
+    assert torch.equal(noisy, alone.planted.probes.of("noise"))
+    assert torch.equal(of(task, noisy)[0], of(alone, noisy)[0])  # spoiled once, where it is both
 
 
 @pytest.mark.parametrize("augment", [None, "crop-flip"])
@@ -217,8 +240,10 @@ def test_probes_leave_the_planted_noise_where_it_was():
     plain = planted(base=OWN, label_noise=0.2, corrupted=0.1).planted
     probed = planted(base=OWN, label_noise=0.2, corrupted=0.1, probes={"count": 10}).planted
     assert torch.equal(plain.relabelled, probed.relabelled) and torch.equal(plain.corrupted, probed.corrupted)
-    assert torch.equal(plain.labels[plain.relabelled], probed.labels[plain.relabelled])
-    assert probed.probes.names == ("random label", "noise")
+    others = plain.relabelled.clone()
+    others[probed.probes.ids] = False
+    assert torch.equal(plain.labels[others], probed.labels[others])
+    assert probed.probes.names == ("as it is", "random label", "noise")
 
 
 def test_typical_and_atypical_examples_are_chosen_by_scores():

@@ -44,7 +44,7 @@ from reinvest.testbed.tasks.planted import planted
         ({"probes": {"number": 5}}, UnknownName, "setting of probes 'number'"),
         ({"probes": {"kinds": "noise"}}, InvalidValue, "a list of names, got 'noise'"),
         ({"probes": {"kinds": ["rotated"]}}, UnknownName, "out of distribution"),
-        ({"probes": {"count": 400}}, InvalidValue, "need 1600 examples, got 1200"),
+        ({"probes": {"count": 400}}, InvalidValue, "need 2400 examples, got 1200"),
         ({"probes": {"count": 0}}, InvalidValue, "from 1 up, got 0"),
         ({"probes": {"kinds": ["typical"], "count": 3}}, InvalidValue, "chosen by scores of an earlier run"),
         (

@@ -21,6 +21,7 @@ from .errors import InvalidValue, unknown
 from .streams import example_integers, example_uniform
 
 KINDS = {
+    "as it is": "an example drawn at random and left as it is, right or wrong",
     "typical": "the lowest scores of an earlier run",
     "atypical": "the highest scores of an earlier run",
     "random label": "a label drawn from the other classes",
@@ -28,6 +29,7 @@ KINDS = {
     "blur": "an input averaged over 3 x 3 pixels, twice",
     "out of distribution": "a picture redrawn as a pencil sketch, its label kept",
 }
+USUAL = ("as it is", "random label", "noise")
 CHOSEN = ("typical", "atypical")
 SPOILED = ("noise", "blur", "out of distribution")
 """Kinds whose input is changed; `spoiled` makes them."""
@@ -58,7 +60,7 @@ class Probes:
 
 def choose_probes(
     labels: Tensor,
-    kinds: Sequence[str] = ("random label", "noise"),
+    kinds: Sequence[str] = USUAL,
     count: int = 250,
     *,
     classes: int | None = None,

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from ...core import names
 from ...core.errors import DataError, InvalidValue, unknown
-from ...core.probes import KINDS, SPOILED, Probes, choose_probes, other_labels, ranked, spoiled
+from ...core.probes import KINDS, SPOILED, USUAL, Probes, choose_probes, other_labels, ranked, spoiled
 from . import content
 from .corrections import check_ids, mark, read_ids, read_labels
 from .sources import Labelled, Source, TensorSource, check_labels
 from .task import Task
 
 NOISES = ("symmetric", "class dependent")
-PROBES = {"kinds": ("random label", "noise"), "count": 250, "scores": None}
+PROBES = {"kinds": USUAL, "count": 250, "scores": None}
 """What `probes` may say, and what it says where it is silent."""
 
 
@@ -36,8 +36,8 @@ class Planted:
     """The truth about a planted task; what it is trained with is `labels`.
 
     clean_labels int64 [N]: as published. labels int64 [N]: after planting, probes and correction. relabelled, corrupted
-    bool [N]: examples whose label was changed, or whose picture was spoiled, by the shares asked for; probes are in
-    neither. probes: those that were asked for.
+    bool [N]: examples whose label was changed, or whose picture was spoiled, by the shares asked for; probes among them,
+    whose own kind comes on top. probes: those that were asked for, drawn as a user would, who does not know the truth.
     """
 
     clean_labels: Tensor
@@ -70,7 +70,8 @@ def planted(
     augmentation, the same at every sighting. noise_std: its standard deviation, above 0, in units of 0..1 for bytes, to
     which the result is clipped (the pixels of `digits` end at 16 / 255: there 0.006 is a tenth of their range).
     probes: {"kinds": [...], "count": n, "scores": [...]}: n reference and n validation probes of each kind out of
-    `core.probes.KINDS`, of examples left as they were; scores (one an id) are for "typical" and "atypical".
+    `core.probes.KINDS`, drawn from the training split with what is planted in it; scores (one an id) are for "typical"
+    and "atypical".
     correction: a CSV or .npy file of ids and labels, which training examples get in place of those after planting.
     drop: such a file of ids that are left out of the training split; shares are of the split with them.
 
@@ -168,12 +169,12 @@ class Settings:
         if self.probes is not None:
             wanted = {**PROBES, **self.probes}
             probes = choose_probes(
-                labels,
+                given,
                 wanted["kinds"],
                 wanted["count"],
                 classes=classes,
                 scores=_scores(wanted["scores"], len(labels)),
-                among=right[~torch.isin(right, noisy)],
+                among=train,
                 seed=self.seed,
             )
             given[probes.ids] = probes.labels
@@ -279,9 +280,12 @@ def _labelled(task: Task) -> tuple[Source, Tensor]:
 
 def _spoils(truth: Planted) -> list[tuple[str, Tensor]]:
     """(kind of `SPOILED`, ids) of the inputs that are changed."""
-    found = [("noise", truth.corrupted.nonzero()[:, 0])]
+    corrupted, found = truth.corrupted.clone(), []
     if truth.probes is not None:
-        found += [(kind, truth.probes.of(kind)) for kind in truth.probes.names if kind in SPOILED]
+        found = [(kind, truth.probes.of(kind)) for kind in truth.probes.names if kind in SPOILED]
+        for _, ids in found:
+            corrupted[ids] = False  # spoiled as probes, once
+    found.append(("noise", corrupted.nonzero()[:, 0]))
     return [(kind, ids) for kind, ids in found if len(ids)]
 
 
