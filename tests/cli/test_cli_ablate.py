@@ -73,7 +73,7 @@ def test_the_page_is_named_as_the_help_says(recipe: str | None, page: str, call:
 def test_without_pairs_none_is_asked(trained: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     said = call("ablate", "recipe.yaml", "--seeds", "3", "--workers", "1", "--no-pairs", "--out", "p.html", "--json")
-    assert {e["question"] for e in said.data["effects"]} == {"on top", "alone"}
+    assert {e["question"] for e in said.data["effects"]} == {"whole", "on top", "alone"}
 
 
 @pytest.mark.parametrize(

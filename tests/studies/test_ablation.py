@@ -44,6 +44,7 @@ def test_the_result_holds_every_effect_and_is_plain_json(done, tmp_path):
     text = json.dumps(found.result, allow_nan=False)
     assert json.loads(text) == found.result
     assert [(e["question"], e["methods"]) for e in found.result["effects"]] == [
+        ("whole", ["LabelSmoothing", "EMA"]),
         ("on top", ["LabelSmoothing"]),
         ("on top", ["EMA"]),
         ("alone", ["LabelSmoothing"]),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 HEADINGS = {
+    "whole": "All together, against the plain recipe",
     "on top": "On top of all the others",
     "alone": "Alone, against the plain recipe",
     "together": "In pairs: more or less than each alone",
@@ -103,7 +104,7 @@ def effects_table(result: Mapping[str, Any], question: str) -> Table:
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, title=HEADINGS[question], title_justify="left", pad_edge=False)
-    table.add_column("method" if question != "together" else "methods", overflow="fold")
+    table.add_column("methods" if question in ("whole", "together") else "method", overflow="fold")
     table.add_column("finding")
     for heading in ("time at equal quality", "95 % interval", "p (Holm)"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -58,9 +58,9 @@ def ablate(
 ) -> Ablation:
     """Train a recipe with and without each of its methods and judge every effect by time at equal quality.
 
-    Three questions: "on top" (the whole recipe against the one without a method), "alone" (a method against the plain
-    recipe) and "together" (for each pair, how much more or less one changes when the other is there). durations:
-    at least 4 (default: an eighth, a quarter, a half and the whole of the recipe's). seeds: runs per arm and duration.
+    First comes what the whole recipe does against the plain one, then three questions: "on top" (the whole recipe
+    against the one without a method), "alone" (a method against the plain recipe) and "together" (for each pair, how
+    much more or less one changes when the other is there). durations: at least 4 (default: an eighth, a quarter, a half and the whole of the recipe's). seeds: runs per arm and duration.
     methods: names of those to study (default all; the others stay in every arm). hours: of training; pairs are left
     out first, then the methods alone, and the result says which. Runs that the store holds are not repeated.
     more: threads, rounds, title, metric, higher_is_better, tuning, reproduce.

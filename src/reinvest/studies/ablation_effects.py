@@ -21,7 +21,8 @@ from .ablation_plan import ALL, PLAIN, AblationPlan
 class Effect:
     """One answer.
 
-    question: "alone", "on top" or "together". methods: one, or the two of a pair. time: seconds with over seconds
+    question: "whole" (all methods against the plain recipe), "on top", "alone" or "together". methods: all, one, or the
+    two of a pair. time: seconds with over seconds
     without at equal quality (below 1 saves time); for a pair the factor by which the effect of the one changes when
     the other is there (below 1: they help each other); None where it lies beyond the measured range, then a bound
     may be known. low, high: 95 % interval, None where open. p: two-sided, of no effect; p_holm: adjusted by Holm over all
@@ -102,20 +103,21 @@ def _between(timing: Mapping[str, Mapping[str, float]], arm: str, against: str) 
 
 def effects_of(plan: AblationPlan, judge: Judge) -> list[Effect]:
     """All effects that the plan asks for, question by question, with Holm's correction inside each question."""
+    whole = [_single("whole", plan.names, judge(ALL, PLAIN))]
     on_top = [
-        _single("on top", plan.names[k], judge(ALL, plan.arm_of(plan.everything - {k}))) for k in range(len(plan.names))
+        _single("on top", (plan.names[k],), judge(ALL, plan.arm_of(plan.everything - {k}))) for k in range(len(plan.names))
     ]
-    alone = [_single("alone", plan.names[k], judge(plan.arm_of({k}), PLAIN)) for k in range(len(plan.names))]
+    alone = [_single("alone", (plan.names[k],), judge(plan.arm_of({k}), PLAIN)) for k in range(len(plan.names))]
     together = [_pair(plan, pair, judge) for pair in plan.pairs]
-    families = (on_top, alone if plan.alone else [], together)
+    families = (whole, on_top, alone if plan.alone else [], together)
     return [effect for family in families for effect in corrected(family, judge.alpha)]
 
 
-def _single(question: str, method: str, judged: Verdict) -> Effect:
+def _single(question: str, methods: tuple[str, ...], judged: Verdict) -> Effect:
     refused = judged.verdict == "not comparable"
     return Effect(
         question,
-        (method,),
+        methods,
         judged.arm,
         judged.baseline,
         plain(1.0 / judged.speedup) if judged.speedup > 0 else None,
