@@ -68,6 +68,9 @@ class SequenceLengthWarmup(Method):
         "whose meaning is at their end; masked models: beginnings with no hidden token count as loss 0; inputs with a "
         "mask for each pair of tokens",
         domains=("language",),
+        found="better, 1.13 times as fast to equal quality (1.01 to 1.27): books by bytes, gpt of width 64, 200 "
+        "to 1,600 steps (claims/sequence_length.json); the paper's gain, up to 3.7 times the time for "
+        "GPT-2, is on equally many tokens at larger batches and rates",
     )
     neutral: ClassVar = {"start": 1.0}
     example: ClassVar = {"start": 0.25, "until": 0.8, "multiple": 2, "one_label": True}
