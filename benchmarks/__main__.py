@@ -11,7 +11,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = ("start_up", "overhead", "data_path", "store_speed", "recording", "reuse_step", "method_costs")
+MODULES = (
+    "start_up",
+    "overhead",
+    "data_path",
+    "store_speed",
+    "recording",
+    "reuse_step",
+    "method_costs",
+    "dynamics_scale",
+)
 
 
 def main() -> int:

@@ -99,6 +99,8 @@ def of_masked_models(folder: Path = FOLDER) -> str:
     return (
         f"- MaskingRate has none: at every rate of `{path.stem}.yaml` a masked model of this size has learned hardly more in 600\n"
         f"  steps than how frequent each byte is ({best:.2f} nats at best), so that nothing could be told apart.\n"
+        "- Of the methods that change pictures, ProgressiveResizing refuses label maps, which would have to be resized with "
+        "them;\n  Cutout takes them as they are.\n"
     )
 
 

@@ -79,22 +79,32 @@ def words(judgement: dict[str, Any], task: str) -> str:
     return f"{judgement['verdict']} {value:.3g} ({ends}), {task}"
 
 
+def step_text(cost: dict[str, Any] | None) -> str:
+    """The measured cost of a step in a table cell."""
+    if cost is None:
+        return "–"
+    low, high = cost["interval"]
+    given = ", ".join(f"{k} {v}" for k, v in cost["arguments"].items())
+    step = f"{cost['ratio']:.3g} ({low:.3g} to {high:.3g})" + (f"; {given}" if given else "")
+    return step if cost["model"] == "resnet8" else f"{step}; {cost['model']}"
+
+
+def watch_row(name: str, method: Any, cost: dict[str, Any] | None) -> str:
+    """The line of a method that only watches."""
+    card = method.card
+    return f"| `{name}` | {card.title} | {', '.join(card.domains)} | {step_text(cost)} |"
+
+
 def row(name: str, method: Any, cost: dict[str, Any] | None, told: list[str]) -> str:
     """One method's line."""
     card = method.card
     source = f"[{card.arxiv}](https://arxiv.org/abs/{card.arxiv})" if card.arxiv != "none" else "no arXiv id"
-    step = "–"
-    if cost is not None:
-        low, high = cost["interval"]
-        given = ", ".join(f"{k} {v}" for k, v in cost["arguments"].items())
-        step = f"{cost['ratio']:.3g} ({low:.3g} to {high:.3g})" + (f"; {given}" if given else "")
-        step += "" if cost["model"] == "resnet8" else f"; {cost['model']}"
     neutral = ", ".join(f"{k} = {v}" for k, v in method.neutral.items())
     cells = (
         f"`{name}`",
         f"{card.paper} ({card.year}), {source}",
         ", ".join(card.domains),
-        step,
+        step_text(cost),
         ", ".join(f"`{c}`" for c in card.conflicts) or "–",
         neutral,
         "; ".join(told) or "–",
@@ -106,13 +116,19 @@ def table() -> str:
     """The whole page."""
     measured, about = costs()
     told = verdicts()
-    methods: dict[str, Any] = catalogue("method")
+    known: dict[str, Any] = catalogue("method")
+    watching = {n: m for n, m in known.items() if m.diagnostic}
+    methods = {n: m for n, m in known.items() if not m.diagnostic}
     counted = [m for m in methods.values() if not m.card.experimental]
     lines = [
         HEAD.format(about=about),
         f"{len(counted)} methods, and {len(methods) - len(counted)} experimental ones.",
         "",
     ]
+    if watching:
+        lines += ["## diagnostics", "", "They watch, and change nothing in training.", ""]
+        lines += ["| method | what it does | domains | step |", "|---|---|---|---|"]
+        lines += [watch_row(n, m, measured.get(n)) for n, m in watching.items()] + [""]
     for tier, title in ((False, "{}"), (True, "{} (experimental)")):
         for phase in ("start", *PHASES):
             chosen = {n: m for n, m in methods.items() if m.card.phase == phase and m.card.experimental is tier}

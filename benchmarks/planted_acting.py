@@ -37,13 +37,19 @@ def act(
             jobs.setdefault(name, []).append((changed, 100 + seed))
     found = train_all([job for own in jobs.values() for job in own], store, workers)
     count = len(runs)
-    accuracy = {
-        name: [run.quality("accuracy") for run in found[i * count : (i + 1) * count]] for i, name in enumerate(jobs)
-    }
+    accuracy, refused = {}, {}
+    for i, name in enumerate(jobs):
+        own = found[i * count : (i + 1) * count]
+        if None in own:
+            # A way that refuses some of the seeds is no way; how often is told.
+            refused[name] = own.count(None)
+        else:
+            accuracy[name] = [run.quality("accuracy") for run in own]
     plain = accuracy[AS_IT_IS]
     return {
         "noise": {k: recipe.task[k] for k in ("label_noise", "noise")},
         "accuracy": accuracy,
+        "refused": refused,
         "difference": {name: paired(values, plain) for name, values in accuracy.items() if name != AS_IT_IS},
     }
 

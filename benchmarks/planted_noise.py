@@ -35,22 +35,31 @@ EARLY = 5
 
 
 def train_all(recipes: Sequence[tuple[ri.Recipe, int]], store: Path, workers: int) -> list[Any]:
-    """The runs of (recipe, seed), those that are missing trained in `workers` processes of one thread."""
+    """The runs of (recipe, seed), those that are missing trained in `workers` processes of one thread.
+
+    None where a method refused to begin.
+    """
     jobs = [(recipe.to_dict(), seed, str(store)) for recipe, seed in recipes]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for done, run in enumerate(pool.map(_train, jobs), 1):
             print(f"{done}/{len(jobs)} {run}", file=sys.stderr, flush=True)
     kept = ri.Store(store)
-    return [ri.train(recipe, seed, kept, progress=False) for recipe, seed in recipes]
+    return [_trained(recipe, seed, kept) for recipe, seed in recipes]
+
+
+def _trained(recipe: ri.Recipe, seed: int, store: ri.Store) -> Any:
+    try:
+        return ri.train(recipe, seed, store, records={"margins": True}, evaluations=2, progress=False)
+    except ri.ReinvestError as error:
+        print(f"refused: {error}", file=sys.stderr, flush=True)
+        return None
 
 
 def _train(job: tuple[dict[str, Any], int, str]) -> str:
     torch.set_num_threads(1)
     recipe, seed, store = job
-    run = ri.train(
-        ri.Recipe.from_dict(recipe), seed, ri.Store(store), records={"margins": True}, evaluations=2, progress=False
-    )
-    return f"{run.id} {run.quality('accuracy'):.4f}"
+    run = _trained(ri.Recipe.from_dict(recipe), seed, ri.Store(store))
+    return "refused" if run is None else f"{run.id} {run.quality('accuracy'):.4f}"
 
 
 def area(score: torch.Tensor, truth: torch.Tensor) -> float:

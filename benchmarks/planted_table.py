@@ -111,12 +111,15 @@ def acting(result: dict[str, Any]) -> list[str]:
     found = result["acting"]
 
     def difference(one: dict[str, Any], name: str) -> str:
+        if name in one["refused"]:
+            return f"refused for {one['refused'][name]} of the seeds"
         if name not in one["difference"]:
             return several(one["accuracy"][name])
         d = one["difference"][name]
         return f"{several(one['accuracy'][name])}; {100 * d['mean']:+.1f} ({100 * d['low']:+.1f} to {100 * d['high']:+.1f})"
 
-    rows = [[name, *(difference(one, name) for one in found)] for name in found[0]["accuracy"]]
+    names = dict.fromkeys(name for one in found for name in (*one["accuracy"], *one["refused"]))
+    rows = [[name, *(difference(one, name) for one in found)] for name in names]
     about = (
         "Test accuracy of training again for as many steps with another seed, and behind it the difference to the data as they "
         "are in points, paired by seed, with its 95 % t-interval."

@@ -9,7 +9,7 @@ import torch
 from contract_case import Case
 from contract_select import SCORES
 from reinvest import functional as ops
-from reinvest.testing import HandLoop
+from reinvest.testing import HandLoop, Setup
 
 
 def wise_model() -> torch.nn.Module:
@@ -21,6 +21,22 @@ def wise_model() -> torch.nn.Module:
             return -2.0 * (level - torch.arange(4.0, device=level.device)).square()
 
     return Wise()
+
+
+class Clean:
+    """The setup's examples in their order, with ids."""
+
+    indexed = True
+
+    def __iter__(self):
+        x, y = Setup().data()
+        for ids in torch.arange(len(y)).split(20):
+            yield ids, x[ids], y[ids]
+
+    def __len__(self):
+        return 3
+
+    examples = Setup().examples
 
 
 class DistillByHand(HandLoop):
@@ -38,7 +54,31 @@ class WeighByHand(HandLoop):
         return losses * ops.weights_from(SCORES, 0.8 * (1.0 - self.progress / 0.8))[ids]
 
 
+class WatchByHand(HandLoop):
+    """A loop that measures what the watch measures."""
+
+    def start(self):
+        self.signals = []
+
+    def losses(self, losses, output, ids, x):
+        self.loss = losses.detach().mean()
+        return losses
+
+    def gradients(self, again):
+        norms = ops.measure_norms([p.grad for p in self.model.parameters()])
+        self.signals.append(torch.stack([self.loss, norms.norm()]))
+
+    def finish(self):
+        self.z = torch.stack([ops.robust_z(signal, 8) for signal in torch.stack(self.signals, 1)])
+
+
 CASES = {
+    "CleanLosses": Case(
+        HandLoop,  # it changes nothing
+        ({"every": 0}, {"every": 1.5}, {"batch": 0}, {"batch": True}),
+        {"loader": "contract_losses:Clean", "every": 2},
+        {"loader": "contract_losses:Clean"},
+    ),
     "Distill": Case(
         DistillByHand,
         (
@@ -59,6 +99,18 @@ CASES = {
         ),
         {"teacher": "contract_losses:wise_model", "source": "forward", "temperature": 2.0},
         {"teacher": "contract_losses:wise_model"},
+    ),
+    "SpikeWatch": Case(
+        WatchByHand,
+        (
+            {"threshold": 0},
+            {"threshold": math.nan},
+            {"window": 7},
+            {"window": 8.0},
+            {"around": 11},
+            {"check": 0},
+            {"most": True},
+        ),
     ),
     "Weighting": Case(
         WeighByHand,

@@ -41,6 +41,35 @@ class CurriculumByHand(HandLoop):
         return ids[rows], x[rows], y[rows]
 
 
+P_CLEAN = torch.tensor([(29 * i) % 48 / 48 for i in range(48)])
+IRREDUCIBLE = 2.0 * P_CLEAN
+
+
+class ScoreByHand(HandLoop):
+    """Scores the whole batch at full size, and keeps what `rows` says."""
+
+    def rows(self, ids, losses):
+        raise NotImplementedError
+
+    def batch(self, ids, x, y):
+        if self.progress >= 0.8:
+            return ids, x, y
+        with ops.looking(self.model):
+            losses = F.cross_entropy(self.model(x), y, reduction="none")
+        rows = self.rows(ids, losses)
+        return ids[rows], x[rows], y[rows]
+
+
+class PrioritizeByHand(ScoreByHand):
+    def rows(self, ids, losses):
+        return ops.highest_rows(ops.priorities(P_CLEAN[ids], losses.neg().exp()), 0.5)
+
+
+class ReduceByHand(ScoreByHand):
+    def rows(self, ids, losses):
+        return ops.select_reducible(losses, IRREDUCIBLE[ids], 0.5)
+
+
 CASES = {
     "SelectiveBackprop": Case(
         SelectByHand,
@@ -54,6 +83,36 @@ CASES = {
             {"period": 1},
             {"period": -2},
         ),
+    ),
+    "PrioritizedTraining": Case(
+        PrioritizeByHand,
+        (
+            {"keep": 0},
+            {"keep": 1.5},
+            {"scale": 0},
+            {"start": 0.9, "end": 0.1},
+            {"period": 1},
+            {"noise": -0.1},
+            {"p_clean": []},
+            {"run": 3},
+            {"run": "0123456789abcdef", "p_clean": [1.0]},
+            {"noise": 0.1, "p_clean": [1.0]},
+        ),
+    ),
+    "ReducibleLossSelection": Case(
+        ReduceByHand,
+        (
+            {"keep": 0},
+            {"keep": 1.5},
+            {"scale": 2},
+            {"start": -1},
+            {"period": -1},
+            {"scores": None},
+            {"scores": []},
+            {"run": 3, "scores": None},
+            {"run": "0123456789abcdef", "scores": [1.0]},
+        ),
+        needed={"scores": [1.0]},
     ),
     "Subset": Case(
         SubsetByHand,

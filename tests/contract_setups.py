@@ -251,7 +251,14 @@ class NormContract(OwnModelContract):
     setup = NormSetup()
 
 
+class CleanContract(MethodContract):
+    """The setup's loader offers no clean examples, so they are given; whatever its settings, it changes nothing."""
+
+    neutral: ClassVar[dict[str, Any]] = {"loader": "contract_losses:Clean"}
+
+
 CONTRACTS: dict[str, type[MethodContract]] = {
+    "CleanLosses": CleanContract,
     "ALiBi": TokenContract,
     "ChannelsLast": KeptResultsContract,
     "FactorizedLayers": LayoutContract,

@@ -38,6 +38,7 @@ PUBLIC = [
     "example_integers",
     "example_uniform",
     "facts",
+    "find_suspects",
     "stream",
     "train",
     "verdict",

@@ -22,8 +22,9 @@ PINNED: dict[str, tuple[int, str]] = {
     "AugMix": (2, "becc054b7ae6de2c"),
     "BlurPool": (1, "508866fa858290bd"),
     "ChannelsLast": (1, "ca36a1a3f29f2d75"),
+    "CleanLosses": (1, "e777e223a689a397"),
     "ColOut": (1, "27621ea4226cce4c"),
-    "Curriculum": (1, "23ea18c6d0c3f088"),
+    "Curriculum": (1, "2512b0604ed18107"),
     "CutMix": (1, "dffaca410069c87c"),
     "Cutout": (1, "b4680461e0ae1d87"),
     "DecoupledWeightDecay": (1, "5d0779153ff1f740"),
@@ -35,6 +36,7 @@ PINNED: dict[str, tuple[int, str]] = {
     "GradientClipping": (1, "d0230f08514c80e6"),
     "GyroDropout": (1, "e9ef64b728e6fe0b"),
     "LAWA": (2, "c22e45fd4166baae"),
+    "LabelCorrection": (1, "ad0985b6b84c5ba3"),
     "LabelSmoothing": (2, "cb6fd4f5eed93f83"),
     "LayerFreezing": (1, "15da14bbd30e6f75"),
     "LayerwiseRates": (1, "96c1b6a02a0fb843"),
@@ -44,23 +46,36 @@ PINNED: dict[str, tuple[int, str]] = {
     "MemorySavingActivations": (2, "4acbf09839c05094"),
     "Mixup": (2, "f0db09210c6e11a9"),
     "NMSparsity": (1, "e81edd2e262ffe7a"),
+    "PrioritizedTraining": (1, "d5744722ec2425c2"),
     "ProgressiveResizing": (1, "cbd9ee9d4b4d89a3"),
     "RandAugment": (2, "355dc4b5c823c2c7"),
+    "ReducibleLossSelection": (1, "c3ac6e27afc2e388"),
     "SAM": (1, "e58efdd7c00b73a9"),
     "SWA": (2, "2db2878ef2e0d009"),
-    "SelectiveBackprop": (2, "2f9a0f53d9c8cb35"),
+    "SelectiveBackprop": (2, "379af8fe7044e466"),
     "SequenceLengthWarmup": (1, "567d3a67b9a7fe4e"),
+    "SpikeWatch": (1, "b621b7de12fe78c5"),
     "SqueezeExcite": (2, "4ab271251964a65e"),
     "StochasticDepth": (1, "8e0277703df3c88a"),
     "StripCut": (2, "aa7d72874e0c1484"),
-    "Subset": (1, "8aa0f186463382d3"),
+    "Subset": (1, "61c8f3492d20c921"),
     "WarmStart": (1, "f46e3506bb861058"),
     "WeightStandardization": (2, "1d7f4fb48e7ba68c"),
-    "Weighting": (1, "f94731e07f50753b"),
+    "Weighting": (1, "36cc9aab4cb675d7"),
 }
 
 
 SCORED = ("reinvest.methods._scores", "reinvest.reuse.selection")
+SCORING = "reinvest.methods.select.selective_backprop"
+REDUCIBLE = ("reinvest.methods.select.prioritized_training", "reinvest.reuse.holdout", "reinvest.reuse.models")
+CLEANED = (
+    "reinvest.core.labels",
+    "reinvest.methods._clean",
+    "reinvest.reuse.labels",
+    "reinvest.dynamics.clean",
+    "reinvest.dynamics._evidence",
+    "reinvest.dynamics._histories",
+)
 ALSO: dict[str, tuple[str, ...]] = {
     "Distill": tuple(
         f"reinvest.{n}" for n in ("reuse.teachers", "reuse.clean", "reuse.models", "reuse.replay", "store.codec")
@@ -68,6 +83,9 @@ ALSO: dict[str, tuple[str, ...]] = {
     "Curriculum": SCORED,
     "CutMix": ("reinvest.methods.augment.mixup",),
     "SelectiveBackprop": ("reinvest.methods.augment.progressive_resizing",),
+    "LabelCorrection": CLEANED,
+    "PrioritizedTraining": (*CLEANED, SCORING),
+    "ReducibleLossSelection": (*SCORED, SCORING, *REDUCIBLE),
     "StripCut": ("reinvest.methods.augment.cutout",),
     "SWA": ("reinvest.methods.weights.lawa",),
     "Subset": SCORED,

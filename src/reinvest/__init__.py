@@ -21,6 +21,7 @@ _catalogues.update(
     teacher="reinvest.reuse.teachers:catalog",
     fit="reinvest.reuse.fit:catalog",
     scores="reinvest.reuse.selection:catalog",
+    clean="reinvest.reuse.labels:catalog",
 )
 
 _METHODS = {
@@ -28,6 +29,7 @@ _METHODS = {
     "AugMix": "methods.augment.augmix",
     "BlurPool": "methods.surgery.blurpool",
     "ChannelsLast": "methods.surgery.channels_last",
+    "CleanLosses": "methods.losses.clean_losses",
     "ColOut": "methods.augment.colout",
     "Curriculum": "methods.select.curriculum",
     "CutMix": "methods.augment.cutmix",
@@ -41,6 +43,7 @@ _METHODS = {
     "GradientClipping": "methods.gradients.clipping",
     "GyroDropout": "methods.surgery.gyro_dropout",
     "LAWA": "methods.weights.lawa",
+    "LabelCorrection": "methods.targets.label_correction",
     "LabelSmoothing": "methods.targets.label_smoothing",
     "LayerFreezing": "methods.weights.layer_freezing",
     "LayerwiseRates": "methods.surgery.layerwise_rates",
@@ -50,12 +53,15 @@ _METHODS = {
     "MaskingRate": "methods.augment.masking_rate",
     "Mixup": "methods.augment.mixup",
     "NMSparsity": "methods.gradients.nm_sparsity",
+    "PrioritizedTraining": "methods.select.prioritized_training",
     "ProgressiveResizing": "methods.augment.progressive_resizing",
     "RandAugment": "methods.augment.randaugment",
+    "ReducibleLossSelection": "methods.select.reducible_loss",
     "SAM": "methods.gradients.sam",
     "SWA": "methods.weights.swa",
     "SelectiveBackprop": "methods.select.selective_backprop",
     "SequenceLengthWarmup": "methods.augment.sequence_length",
+    "SpikeWatch": "methods.losses.spike_watch",
     "SqueezeExcite": "methods.surgery.squeeze_excite",
     "StochasticDepth": "methods.surgery.stochastic_depth",
     "StripCut": "methods.augment.strip_cut",
@@ -95,6 +101,7 @@ _HOMES = {
     "ablate": "studies.ablation",
     "advise": "studies.advise",
     "clean_pass": "reuse.clean",
+    "find_suspects": "dynamics.suspects",
     "Verdict": "evaluation.outcome",
 }
 
@@ -126,6 +133,7 @@ __all__ = [
     "example_integers",
     "example_uniform",
     "facts",
+    "find_suspects",
     "stream",
     "train",
     "verdict",
@@ -141,6 +149,7 @@ if TYPE_CHECKING:
     from .core.method import Card, Context, Method
     from .core.recipe import Recipe
     from .core.streams import example_integers, example_uniform, stream
+    from .dynamics.suspects import find_suspects
     from .evaluation.compare import compare
     from .evaluation.judge import verdict
     from .evaluation.outcome import Verdict
@@ -162,9 +171,13 @@ if TYPE_CHECKING:
     from .methods.gradients.nm_sparsity import NMSparsity as NMSparsity
     from .methods.gradients.sam import SAM as SAM
     from .methods.gradients.weight_decay import DecoupledWeightDecay as DecoupledWeightDecay
+    from .methods.losses.clean_losses import CleanLosses as CleanLosses
     from .methods.losses.distillation import Distill as Distill
+    from .methods.losses.spike_watch import SpikeWatch as SpikeWatch
     from .methods.losses.weighting import Weighting as Weighting
     from .methods.select.curriculum import Curriculum as Curriculum
+    from .methods.select.prioritized_training import PrioritizedTraining as PrioritizedTraining
+    from .methods.select.reducible_loss import ReducibleLossSelection as ReducibleLossSelection
     from .methods.select.selective_backprop import SelectiveBackprop as SelectiveBackprop
     from .methods.select.subset import Subset as Subset
     from .methods.surgery.alibi import ALiBi as ALiBi
@@ -181,6 +194,7 @@ if TYPE_CHECKING:
     from .methods.surgery.stochastic_depth import StochasticDepth as StochasticDepth
     from .methods.surgery.warm_start import WarmStart as WarmStart
     from .methods.surgery.weight_standardization import WeightStandardization as WeightStandardization
+    from .methods.targets.label_correction import LabelCorrection as LabelCorrection
     from .methods.targets.label_smoothing import LabelSmoothing as LabelSmoothing
     from .methods.weights.ema import EMA as EMA
     from .methods.weights.lawa import LAWA as LAWA

@@ -5,6 +5,8 @@ Functions that draw take a `Stream` (see `stream`), so that they leave torch's g
 
 from __future__ import annotations
 
+from .core.labels import clean_mixture, soften_labels
+from .core.spikes import find_spikes, robust_z
 from .core.streams import example_integers, example_normal, example_uniform, stream
 from .methods.augment.augmix import aug_mix, draws_needed, mixed_names
 from .methods.augment.colout import draw_lines, keep_lines, lines_kept
@@ -22,8 +24,11 @@ from .methods.gradients.nm_sparsity import nm_counts, nm_mask, nm_stage, nm_stag
 from .methods.gradients.sam import climb
 from .methods.gradients.weight_decay import decay_weights
 from .methods.losses.distillation import distillation_losses
+from .methods.losses.spike_watch import measure_norms
 from .methods.losses.weighting import weights_from
 from .methods.select.curriculum import open_share, order_from
+from .methods.select.prioritized_training import highest_rows, priorities
+from .methods.select.reducible_loss import select_reducible
 from .methods.select.selective_backprop import looking, select_by_loss
 from .methods.select.subset import capped, choose_subset
 from .methods.surgery.alibi import alibi_slopes, linear_bias, replace_positions
@@ -44,6 +49,7 @@ from .methods.surgery.weight_standardization import (
     standardize_convolutions,
     standardize_filters,
 )
+from .methods.targets.label_correction import correct_targets
 from .methods.targets.label_smoothing import smooth_labels
 from .methods.weights.ema import decay_of, update_average
 from .methods.weights.lawa import mean_tensors
@@ -61,9 +67,11 @@ __all__ = [
     "box_around",
     "capped",
     "choose_subset",
+    "clean_mixture",
     "climb",
     "clip_gradients",
     "clip_to_weights",
+    "correct_targets",
     "crop_images",
     "cubic_sparsity",
     "cut_out",
@@ -81,12 +89,14 @@ __all__ = [
     "factor_rank",
     "factorize",
     "factorize_layers",
+    "find_spikes",
     "fold_standardization",
     "frozen_layers",
     "gate_perceptrons",
     "gated_width",
     "ghost_normalize",
     "hide_tokens",
+    "highest_rows",
     "image_sizes",
     "join_batch_norms",
     "keep_lines",
@@ -102,6 +112,7 @@ __all__ = [
     "lower_norms",
     "masking_rate",
     "mean_tensors",
+    "measure_norms",
     "mix_examples",
     "mix_targets",
     "mixed_names",
@@ -118,6 +129,7 @@ __all__ = [
     "partial_state",
     "paste_box",
     "pixel_cost",
+    "priorities",
     "prune_smallest",
     "rand_augment",
     "relative_size",
@@ -125,13 +137,16 @@ __all__ = [
     "replace_strided",
     "resize_images",
     "restore_layout",
+    "robust_z",
     "round_of",
     "save_as_before",
     "save_less",
     "saved_bytes",
     "select_by_loss",
+    "select_reducible",
     "shrink_perturb",
     "smooth_labels",
+    "soften_labels",
     "split_batch_norms",
     "split_groups",
     "standardize_convolutions",

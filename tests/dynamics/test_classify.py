@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from reinvest.core.errors import InvalidValue, UnknownName
+from reinvest.dynamics import classify
 from reinvest.dynamics.classify import KINDS, Classifier, assess, fit
 
 EPOCHS = 12
@@ -65,6 +66,30 @@ def test_a_band_of_zero_is_euclid() -> None:
     others, _ = probes(10, 3)
     warped = fit(table, truth, NAMES, kind="dtw", k=5, band=0).probabilities(others)
     assert torch.equal(warped, fit(table, truth, NAMES, kind="knn", k=5).probabilities(others))
+
+
+def test_few_references_are_warped_and_all_of_them_are_all() -> None:
+    table, truth = probes(20, 0)
+    truth = truth[torch.randperm(60, generator=torch.Generator().manual_seed(0))]  # so that each neighbour counts
+    others, _ = probes(10, 3)
+    exact, every, few = (
+        fit(table, truth, NAMES, kind="dtw", k=5, band=2, among=among).probabilities(others) for among in (None, 60, 5)
+    )
+    euclid = fit(table, truth, NAMES, kind="knn", k=5).probabilities(others)
+    assert torch.equal(every, exact) and torch.equal(few, euclid) and not torch.equal(few, exact)
+    with pytest.raises(InvalidValue, match="among is a whole number from 5 to 60"):
+        fit(table, truth, NAMES, kind="dtw", k=5, band=2, among=4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_of_trajectories_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = fit(*probes(20, 0), NAMES, kind=kind, k=5)
+    others, _ = probes(7, 3)
+    others[3, 2] = math.nan
+    whole = classifier.probabilities(others)
+    monkeypatch.setattr(classify, "BLOCK", 4)
+    torch.testing.assert_close(classifier.probabilities(others), whole, equal_nan=True, rtol=1e-6, atol=1e-7)
+    assert classifier.probabilities(others.half()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -105,6 +105,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     series, references = draw(0, 23, 5), draw(1, 11, 5)
     whole = [nearest(series, references, 4), nearest(series, references, 4, "dtw", band=1), dtw(series, references, 2)]
     monkeypatch.setattr(neighbours, "BLOCK", 30)
+    monkeypatch.setattr(neighbours, "WARPED", 7)
+    monkeypatch.setattr(neighbours, "CHECKED", 4)
     parts = [nearest(series, references, 4), nearest(series, references, 4, "dtw", band=1), dtw(series, references, 2)]
     for one, other in zip(whole[:2], parts[:2], strict=True):
         assert torch.equal(one.index, other.index) and torch.allclose(one.distance, other.distance)
@@ -127,6 +129,7 @@ def test_no_series_have_no_neighbours() -> None:
     [
         ((torch.zeros(2, 3), torch.zeros(2, 4), 1), "equally many epochs"),
         ((torch.full((2, 3), math.nan), torch.zeros(2, 3), 1), "got NaN in 2 of 2"),
+        ((torch.zeros(2, 3), torch.tensor([[0.0, 1.0, math.inf]]), 1), "got infinity in 1 of 1"),
         ((torch.zeros(2, 3), torch.zeros(2, 3), 3), r"k is a whole number from 1 to 2 \(the references\), got 3"),
         ((torch.zeros(2, 3), torch.zeros(2, 3), 0), "k is a whole number"),
     ],

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from reinvest.core.errors import InvalidValue
 from reinvest.dynamics.outcomes import (
+    agreeing,
     arbitrary_share,
     by_group,
     churn,
+    majority_credit,
     pairwise_churn,
+    sd_interval,
     self_consistency,
     variance_split,
 )
@@ -71,6 +74,49 @@ def test_the_split_is_unbiased(shift: float) -> None:
     error = float(found.std()) / len(found) ** 0.5
     assert abs(float(found.mean()) - shift**2) < 4 * error
     assert error < 1e-5  # so that a missing factor R / (R - 1), worth 4e-5, would be seen
+
+
+def test_each_run_knows_how_many_say_the_same() -> None:
+    table = torch.tensor([[0, 1, 2], [0, 2, 2], [0, 1, 0]])
+    assert agreeing(table).tolist() == [[3, 2, 2], [3, 1, 2], [3, 2, 1]]
+
+
+def test_the_vote_counts_ties_as_drawing_lots_would() -> None:
+    table = torch.tensor([[0, 0, 0, 0, 3], [0, 0, 1, 1, 2], [1, 1, 2, 2, 1], [1, 2, 3, 2, 0]])
+    # Two and two; two of four; all different; two and two without the label; four different.
+    labels = torch.tensor([1, 0, 3, 0, 1])
+    assert majority_credit(table, labels).tolist() == [0.5, 1.0, 0.25, 0.0, 0.25]
+    same = torch.tensor([[4, 1]] * 3)
+    assert majority_credit(same, torch.tensor([4, 0])).tolist() == [1.0, 0.0]
+    with pytest.raises(InvalidValue, match="one each an example"):
+        majority_credit(table, labels[:2])
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.03, 0.1])
+def test_the_interval_of_the_spread_misses_the_truth_as_often_as_it_says(shift: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    tries, above, below = 1000, 0, 0
+    for _ in range(tries):
+        p = 0.3 + 0.4 * torch.rand(300, generator=generator)
+        moved = p + shift * torch.randn(6, 1, generator=generator)
+        low, high = sd_interval(torch.rand(6, 300, generator=generator) < moved)
+        assert low <= high
+        above, below = above + (low > shift), below + (high < shift)
+    error = 4 * (0.025 * 0.975 / tries) ** 0.5
+    assert abs(above / tries - 0.025) < error
+    # A spread smaller than luck allows counts as luck, so that small ones are held more often than 95 times in 100.
+    assert below / tries < 0.025 + error
+    if shift == 0.1:
+        assert below / tries > 0.025 - error
+
+
+def test_the_interval_is_a_point_for_equal_runs_only() -> None:
+    assert sd_interval(torch.tensor([[1, 0, 1]] * 3)) == (0.0, 0.0)
+    # Equal accuracies on unlike examples prove nothing.
+    low, high = sd_interval(torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1]]))
+    assert low == 0.0 and high > 1.0
+    with pytest.raises(InvalidValue, match=r"between 0 and 1, got 1"):
+        sd_interval(torch.ones(2, 3), level=1)
 
 
 def test_groups_have_their_own_means() -> None:

@@ -20,7 +20,7 @@ LABELS = torch.arange(N) % 5
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 30), st.sets(st.sampled_from(sorted(KINDS)), min_size=1))
+@given(st.integers(0, 10_000), st.integers(1, 28), st.sets(st.sampled_from(sorted(KINDS)), min_size=1))
 def test_kinds_are_disjoint_halved_and_of_the_stated_number(seed: int, count: int, kinds: set[str]) -> None:
     scores = torch.rand(N, generator=torch.Generator().manual_seed(seed))
     probes = choose_probes(LABELS, sorted(kinds), count, scores=scores, seed=seed)
@@ -53,6 +53,13 @@ def test_the_same_seed_draws_the_same_and_another_seed_others() -> None:
     one, same, other = (choose_probes(LABELS, count=20, seed=s) for s in (1, 1, 2))
     assert torch.equal(one.ids, same.ids) and torch.equal(one.labels, same.labels)
     assert not torch.equal(one.ids, other.ids)
+
+
+def test_labels_that_are_not_to_be_chosen_may_be_anything() -> None:
+    labels = LABELS.clone()
+    labels[300:] = 99
+    probes = choose_probes(labels.int(), ["random label"], 15, classes=5, among=torch.arange(300))
+    assert probes.labels.dtype == torch.int64 and int(probes.labels.max()) < 5
 
 
 def test_only_candidates_are_chosen() -> None:
@@ -127,6 +134,7 @@ def test_a_sketch_is_white_where_a_picture_is_flat_and_dark_along_the_dark_side_
         (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "noise", "floating point, got torch.uint8"),
         (torch.zeros(1, 7), "blur", r"pictures \[C, H, W\], got inputs of shape \[7\]"),
         (torch.zeros(1, 4, 4), "out of distribution", r"got inputs of shape \[4, 4\]"),
+        (torch.tensor([[-2.0, 1.0]]), "noise", r"lie within bounds, got -2\.\.1 for \(0, 1\); pass their own bounds="),
     ],
 )
 def test_inputs_that_cannot_be_spoiled_are_refused(x: torch.Tensor, kind: str, rule: str) -> None:
@@ -172,6 +180,31 @@ def test_ids_survive_and_dicts_and_plain_labels_work() -> None:
     assert changed["labels"] == int(probes.labels[0]) and type(changed["labels"]) is int
 
 
+def test_ids_go_around_probes_and_not_inside() -> None:
+    probes = choose_probes(LABELS, ["random label"], 5)
+    with pytest.raises(InvalidValue, match=r"Indexed with ids in front; write ri.Indexed\(Probed\(dataset, probes\)\)"):
+        Probed(Indexed(pictures()), probes)
+    last = choose_probes(LABELS, ["random label"], 1, among=torch.tensor([N - 2, N - 1]))
+    data = Probed(pictures(), last)
+    assert int(data[-1][1]) == int(data[N - 1][1]) != int(LABELS[-1])
+
+
+def test_probes_of_a_held_out_split_are_refused() -> None:
+    roles = torch.ones(N, dtype=torch.uint8)
+    roles[300:] = 3
+    with pytest.raises(InvalidValue, match=r"probes are training examples, got \d+ of the validation or test split"):
+        Indexed(Probed(pictures(), choose_probes(LABELS, count=20)), roles=roles)
+    inside = choose_probes(LABELS, count=20, among=roles == 1)
+    assert Indexed(Probed(pictures(), inside), roles=roles).view.probes is inside
+
+
+def test_labels_of_several_numbers_are_not_exchanged() -> None:
+    probes = choose_probes(LABELS, ["random label"], 5)
+    data = Probed(TensorDataset(torch.zeros(N, 2), torch.eye(5)[LABELS]), probes)
+    with pytest.raises(InvalidValue, match="one class number, got 5 numbers"):
+        data[int(probes.ids[0])]
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
@@ -182,6 +215,10 @@ def test_ids_survive_and_dicts_and_plain_labels_work() -> None:
         ({"kinds": ["random label"], "classes": 3, "count": 2}, "at least as many as the labels name, got 3"),
         ({"among": torch.tensor([1, 500])}, "ids from 0 to 399"),
         ({"among": torch.tensor([1, 1])}, "named once each, got 1 twice"),
+        ({"among": torch.ones(300, dtype=torch.bool)}, r"a mask bool \[400\], got torch.bool \[300\]; pass"),
+        ({"among": [1, 2]}, r"a mask bool \[400\], got list; pass"),
+        ({"kinds": ["typical"], "count": 2, "scores": torch.rand(500)}, r"a tensor \[400\], got \[500\]; give"),
+        ({"kinds": ["typical"], "count": 2, "scores": torch.rand(300)}, r"a tensor \[400\], got \[300\]; give"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(arguments: dict[str, object], rule: str) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reinvest.core.errors import InvalidValue
+from reinvest.dynamics import series as module
 from reinvest.dynamics.neighbours import euclidean
 from reinvest.dynamics.series import clusters, piecewise, words
 
@@ -67,6 +68,29 @@ def test_groups_are_found_and_ordered_by_their_mean() -> None:
     group, centres = clusters(torch.cat([high, low]), 2)
     assert group.tolist() == [1] * 30 + [0] * 20
     torch.testing.assert_close(centres[1], high.mean(0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("standard", [True, False])
+def test_blocks_change_nothing(standard: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    series = draw(0, 23, 9).half()
+    whole = piecewise(series, 4), words(series, 4, 5, standard=standard)
+    monkeypatch.setattr(module, "BLOCK", 5)
+    assert torch.equal(piecewise(series, 4), whole[0])
+    assert words(series, 4, 5, standard=standard) == whole[1]
+    assert words(series[:0], 4, 5, standard=standard) == [] and piecewise(series[:0], 4).shape == (0, 4)
+
+
+def test_groups_of_a_sample_are_those_of_all_where_they_lie_apart() -> None:
+    low, high = 0.1 * draw(0, 300, 5), 5 + 0.1 * draw(1, 100, 5)
+    series = torch.cat([high, low])
+    group, centres = clusters(series, 2, sample=60)
+    assert group.tolist() == [1] * 100 + [0] * 300
+    assert not torch.equal(centres, clusters(series, 2)[1])
+    again, same = clusters(series, 2, sample=60)
+    assert torch.equal(again, group) and torch.equal(same, centres)
+    assert not torch.equal(centres, clusters(series, 2, 1, sample=60)[1])
+    with pytest.raises(InvalidValue, match=r"from 3 \(count\) up, got 2"):
+        clusters(series, 3, sample=2)
 
 
 def test_what_cannot_be_shortened_is_refused() -> None:

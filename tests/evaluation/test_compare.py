@@ -237,7 +237,13 @@ def test_a_study_without_a_metric_goes_by_the_tasks_own(tmp_path: Path, monkeypa
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     base = BASE.with_(task="test_compare:nats")
     arms = {"half rate": base.with_(optimizer={"name": "sgd", "lr": 0.012})}
-    plain: dict[str, Any] = {"durations": DURATIONS, "seeds": 3, "store": ri.Store(tmp_path), "workers": 1, "threads": 1}
+    plain: dict[str, Any] = {
+        "durations": DURATIONS,
+        "seeds": 3,
+        "store": ri.Store(tmp_path),
+        "workers": 1,
+        "threads": 1,
+    }
     found = compare(base, arms, **plain)
     assert (found.result["task"]["metric"], found.result["task"]["higher_is_better"]) == ("nats", False)
     # A lower rate learns less in these few steps: more nats, which is worse.

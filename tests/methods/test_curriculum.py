@@ -138,7 +138,9 @@ def test_a_batch_is_never_empty():
 def test_balanced_ranks_open_every_class_alike():
     labels = torch.arange(SIZE) % 2
     loss = torch.tensor([SCORES]) + 100.0 * labels
-    records = types.SimpleNamespace(loss=loss, namespace="", fingerprint="", hashes=None, roles=None, labels=labels)
+    records = types.SimpleNamespace(
+        history=lambda table: loss.T, places=None, namespace="", fingerprint="", hashes=None, roles=None, labels=labels
+    )
     run = types.SimpleNamespace(id="feedfeedfeedfeed", status="finished", records=lambda: records)
     unbalanced = steps(Curriculum(run, 0.5))[0][0]
     assert {i % 2 for i in unbalanced} == {0}

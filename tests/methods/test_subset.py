@@ -161,7 +161,13 @@ def test_steps_of_two_kinds_are_timed_apart():
 def test_one_run_or_several_by_object_and_id():
     loss = torch.tensor([SCORES])
     records = types.SimpleNamespace(
-        loss=loss, namespace="toy", fingerprint="", hashes=None, roles=None, labels=torch.arange(SIZE) % 2
+        history=lambda table: loss.T,
+        places=None,
+        namespace="toy",
+        fingerprint="",
+        hashes=None,
+        roles=None,
+        labels=torch.arange(SIZE) % 2,
     )
     run = types.SimpleNamespace(id="feedfeedfeedfeed", status="finished", records=lambda: records)
     given = flat(seen(Subset(scores=SCORES))[0][0])

@@ -24,6 +24,7 @@ from reinvest.reuse.selection import (
     keep,
     read_scores,
     scores_of,
+    window,
     within_classes,
 )
 from reinvest.testbed.tasks.digits import digits
@@ -35,7 +36,7 @@ LOSS = [[4.0, nan, nan, 1.0], [2.0, 3.0, nan, math.inf], [nan, 5.0, nan, 3.0]]
 def past(loss, *, namespace="toy", name="past", **more):
     """A run that recorded these losses [E, N]."""
     about = {"namespace": namespace, "fingerprint": "", "hashes": None, "roles": None, "labels": None} | more
-    records = types.SimpleNamespace(loss=torch.tensor(loss), **about)
+    records = types.SimpleNamespace(history=lambda table: torch.tensor(loss).T, places=None, **about)
     return types.SimpleNamespace(id=name, status="finished", records=lambda: records)
 
 
@@ -66,6 +67,12 @@ def test_scores_are_losses_of_the_epochs_that_saw_the_example(kind, epochs, want
     found = scores_of(past(LOSS), kind, epochs)
     assert found.dtype == torch.float32
     assert torch.equal(found.nan_to_num(-1), torch.tensor(wanted).nan_to_num(-1))
+
+
+def test_scores_lie_at_the_ids_of_the_training_split():
+    run = past([[4.0, 2.0], [2.0, nan]])
+    run.records().places = torch.tensor([1, -1, 0, -1], dtype=torch.int32)
+    assert scores_of(run).nan_to_num(-1).tolist() == [2.0, -1.0, 3.0, -1.0]
 
 
 def test_scores_that_make_no_sense_are_refused():
@@ -241,6 +248,29 @@ def test_keeping_never_drops_what_was_never_seen():
     assert keep(scores, 0.5, among=torch.arange(5)).tolist() == [0, 1, 3, 4]
     labels = torch.tensor([0, -1, 1, 0, -1, 1])
     assert keep(scores, 0.5, labels=labels, among=torch.arange(6)).tolist() == [0, 1, 2, 4]
+
+
+def test_a_window_of_the_ranking_is_exact_and_balanced_in_classes():
+    """The data diet's offset: the hardest of all are left out, the next hardest are kept."""
+    scores = ramp(100)
+    kept = window(scores, 0.5, 0.9)
+    assert sorted(scores[kept].tolist()) == list(range(50, 90)) and kept.tolist() == sorted(kept.tolist())
+    assert window(scores, 0.0, 1.0).tolist() == list(range(100))
+    parts = [window(torch.ones(37), low, low + 0.25, seed=3) for low in (0.0, 0.25, 0.5, 0.75)]
+    assert torch.cat(parts).sort().values.tolist() == list(range(37)), "side by side, equal scores among them"
+    labels = torch.arange(100) % 4
+    own = window(scores + 1000.0 * labels, 0.2, 0.6, labels=labels)
+    assert labels[own].bincount().tolist() == [10] * 4
+    assert torch.equal(own, window(scores, 0.2, 0.6, labels=labels))
+
+
+def test_a_window_never_drops_what_was_never_seen():
+    scores = torch.tensor([1.0, nan, 3.0, 2.0, nan, 4.0])
+    assert window(scores, 0.5, 1.0).tolist() == [2, 5]
+    assert window(scores, 0.5, 1.0, among=torch.arange(5)).tolist() == [1, 2, 4]
+    for bad in ((0.5, 0.5), (0.9, 0.1), (-0.1, 0.5), (0.0, 1.5), (True, 1.0)):
+        with pytest.raises(InvalidValue, match=", got "):
+            window(scores, *bad)
 
 
 def test_labels_must_be_there():

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from reinvest.core.criterion import margins_of
 from reinvest.core.errors import InvalidValue, StoreError, UnknownName
 from reinvest.core.view import TaskView
 from reinvest.dynamics.probes import choose_probes
 from reinvest.dynamics.trajectories import Trajectories
 from reinvest.store.accumulate import Accumulator
-from reinvest.store.history import Asked, asked, margins_of
+from reinvest.store.history import Asked, asked
 from reinvest.store.records import Records
 
 N, E, C = 40, 4, 5
@@ -74,6 +75,71 @@ def test_float32_on_demand(tmp_path: Path) -> None:
     for epoch, ids, output, targets in batches():
         losses = torch.nn.functional.cross_entropy(output, targets, reduction="none")
         assert torch.equal(found.loss[epoch, ids], losses)
+
+
+def test_float32_keeps_losses_beyond_float16(tmp_path: Path) -> None:
+    made = Accumulator(tmp_path, Asked(loss="float32"))
+    made.begin(2, 1)
+    made.observe(
+        0, torch.arange(2), torch.tensor([1e6, 7e4]), torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64), None
+    )
+    assert made.tensors()[0]["loss"][:, 0].tolist() == [1e6, 7e4]
+
+
+@pytest.mark.parametrize("classes", [3, 300, 1001])
+def test_an_example_without_a_label_has_an_answer_and_no_loss(tmp_path: Path, classes: int) -> None:
+    output, targets = torch.randn(4, classes), torch.tensor([0, -100, 2, -100])
+    losses = torch.nn.functional.cross_entropy(output, targets, reduction="none")
+    assert losses[1] == 0  # what torch says of it
+    made = Accumulator(tmp_path)
+    made.begin(4, 1)
+    made.observe(0, torch.arange(4), losses, output, targets, None)
+    tables, about = made.tensors()
+    save_file({k: v.contiguous() for k, v in tables.items()}, tmp_path / "records.safetensors", about)
+    found = Records.load(tmp_path / "records.safetensors")
+    t = Trajectories.of(found)
+    for table in (
+        found.loss[0],
+        found.correct[0],
+        t.rows(torch.arange(4))[:, 0],
+        t.rows(torch.arange(4), "correct")[:, 0],
+    ):
+        assert table.isnan().tolist() == [False, True, False, True]
+    assert t.ids.tolist() == [0, 2] and bool(found.known(torch.arange(4)).all())
+    if classes == 3:
+        assert torch.equal(found.predicted[0], output.argmax(1))
+
+
+def test_an_example_without_a_labelled_position_has_no_loss(tmp_path: Path) -> None:
+    targets = torch.tensor([[1, -100], [-100, -100]])
+    made = Accumulator(tmp_path)
+    made.begin(2, 1)
+    made.observe(0, torch.arange(2), torch.tensor([0.7, 0.0]), torch.randn(2, 3, 2), targets, None)
+    tables = made.tensors()[0]
+    assert tables["loss"][:, 0].isnan().tolist() == tables["correct"][:, 0].isnan().tolist() == [False, True]
+
+
+def test_a_table_of_answers_lets_batches_of_many_labels_pass(tmp_path: Path) -> None:
+    made = Accumulator(tmp_path)
+    made.begin(4, 1)
+    made.observe(0, torch.arange(2), torch.ones(2), torch.randn(2, 3), torch.zeros(2, dtype=torch.int64), None)
+    made.observe(0, torch.arange(2, 4), torch.full((2,), 2.0), torch.randn(2, 3, 5), torch.zeros(2, 5).long(), None)
+    tables = made.tensors()[0]
+    assert tables["loss"][:, 0].tolist() == [1.0, 1.0, 2.0, 2.0]
+    assert (tables["predicted"][:, 0] == 255).tolist() == [False, False, True, True]
+
+
+def test_a_state_knows_how_many_passes_were_left_out(tmp_path: Path) -> None:
+    roles = torch.tensor([1, 1, 3, 3, 3, 3])
+    first, second = Accumulator(tmp_path), Accumulator(tmp_path)
+    for made in (first, second):
+        made.begin(6, 2, TaskView(roles=lambda: roles))
+    one = torch.arange(6), torch.ones(6), torch.randn(6, 3), torch.zeros(6, dtype=torch.int64), None
+    first.observe(0, *one)
+    second.load_state_dict(first.state_dict())
+    for made in (first, second):
+        made.observe(1, *one)
+    assert first.tensors()[1] == second.tensors()[1] and "8 passes" in first.tensors()[1]["outside"]
 
 
 def test_losses_beyond_float16_are_its_largest_number_and_infinite_ones_stay(tmp_path: Path) -> None:
@@ -183,6 +249,11 @@ def test_margins_by_hand() -> None:
     output = torch.tensor([[2.0, 5.0, 1.0], [2.0, 5.0, 1.0], [0.0, 0.0, 0.0]])
     assert margins_of(output, torch.tensor([1, 0, 2])).tolist() == [3.0, -3.0, 0.0]
     assert margins_of(output, torch.tensor([-100, 3, 0])).isnan().tolist() == [True, True, False]
+    assert margins_of(output, torch.tensor([1, 0, 2], dtype=torch.uint8)).tolist() == [
+        3.0,
+        -3.0,
+        0.0,
+    ]  # torch's loss takes them
 
 
 def test_what_can_be_asked() -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from reinvest.core.errors import LoopError, StoreError
 from reinvest.core.view import TaskView
-from reinvest.store import accumulate, lastpass
+from reinvest.store import lastpass, places
 from reinvest.store import tables as tables_module
 from reinvest.store.accumulate import Accumulator
 from reinvest.store.artifacts import put_tensors
@@ -201,7 +201,7 @@ def test_few_classes_are_kept_in_full_and_one_epoch_only(tmp_path: Path) -> None
 def test_pixels_have_a_row_at_the_smallest_stride_that_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, stride: int
 ) -> None:
-    monkeypatch.setattr(accumulate, "MOST_POSITIONS", most)
+    monkeypatch.setattr(places, "MOST_POSITIONS", most)
     data = made(1, 4, 3, 5, 7, scale=1.0, size=2)
     data[0][0][3][:, 0, 0] = -100
     found = read(fed(tmp_path, data, 4), tmp_path)

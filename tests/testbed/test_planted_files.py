@@ -135,6 +135,15 @@ def test_named_columns_and_empty_lists_are_read(tmp_path):
     assert same_batches(task, own())
 
 
+def test_marks_of_a_split_alone_are_refused(tmp_path):
+    train = own().splits["train"]
+    marks = np.zeros(len(train), bool)
+    marks[int((train != torch.arange(len(train))).nonzero()[0])] = True
+    np.save(tmp_path / "marks.npy", marks)
+    with pytest.raises(DataError, match=r"one for each of the 2000 ids of the task, got 1200 in .*; write ids instead"):
+        planted(base=OWN, drop=str(tmp_path / "marks.npy"))
+
+
 def test_probes_are_neither_corrected_nor_dropped(tmp_path):
     ids = planted(base=OWN, probes={"count": 3}).planted.probes.ids[:2].tolist()
     for option, path in (

@@ -25,6 +25,7 @@ def about(method: Any) -> dict[str, Any]:
         "neutral": method.neutral,
         "needs_closure": method.needs_closure,
         "needs_ids": method.needs_ids,
+        "diagnostic": method.diagnostic,
         "doc": inspect.getdoc(method) or "",
     }
 
@@ -44,7 +45,7 @@ def _run(options: Namespace, out: Output) -> int:
     cards.sort(key=lambda c: (c["phase"], c["name"]))
     rows = [
         [
-            c["name"] + (" (experimental)" if c["experimental"] else ""),
+            c["name"] + (" (experimental)" if c["experimental"] else " (watches)" if c["diagnostic"] else ""),
             c["phase"],
             c["cost"].split(";")[0].split(". ")[0],
             f"{c['year']}",
@@ -67,9 +68,8 @@ def _card(card: dict[str, Any]) -> str:
         lines.append(f"{'tier:':<10} experimental: little independent evidence so far")
     if card["conflicts"]:
         lines.append(f"{'conflicts:':<10} {', '.join(card['conflicts'])}")
-    lines.append(
-        f"{'neutral:':<10} {', '.join(f'{k}={v!r}' for k, v in card['neutral'].items())} changes nothing, bit for bit"
-    )
+    neutral = ", ".join(f"{k}={v!r}" for k, v in card["neutral"].items()) or "whatever its arguments, it"
+    lines.append(f"{'neutral:':<10} {neutral} changes nothing, bit for bit")
     if card["needs_closure"]:
         lines.append("In an own loop, it needs methods.step(closure).")
     return "\n".join(lines)

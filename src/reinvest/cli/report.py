@@ -18,14 +18,14 @@ def _arguments(parser: Parser) -> None:
         "result",
         type=str,
         metavar="RESULT.json",
-        help="the JSON file that compare, demo, sequence, ablate or verdict --out wrote",
+        help="the JSON file that compare, demo, sequence, ablate, spikes --out, outcomes --out or verdict --out wrote",
     )
     option(parser, "--out", type=str, metavar="FILE.html", help="the report (default: the result's path with .html)")
 
 
 def _run(options: Namespace, out: Output) -> int:
     kind = _kind(options.result)
-    if kind in ("sequence", "ablation"):
+    if kind in ("sequence", "ablation", "spikes", "outcomes"):
         return _study_page(kind, options, out)
     from ..evaluation.result import read_result
 
@@ -50,14 +50,23 @@ def _kind(path: str) -> str:
 
 
 def _study_page(kind: str, options: Namespace, out: Output) -> int:
-    """The page and tables of a sequence study or an ablation."""
+    """The page and tables of a sequence study, an ablation, a search for spikes, or outcomes."""
     from ..report.ablation import print_ablation
+    from ..report.outcomes import print_outcomes
     from ..report.pages import catalog
     from ..report.sequence import print_sequence
+    from ..report.spikes import print_spikes
     from ..studies.ablation import read_ablation
+    from ..studies.outcomes import read_outcomes
     from ..studies.sequence_result import read_sequence
+    from ..studies.spikes import read_spikes
 
-    read, show = {"sequence": (read_sequence, print_sequence), "ablation": (read_ablation, print_ablation)}[kind]
+    read, show = {
+        "sequence": (read_sequence, print_sequence),
+        "ablation": (read_ablation, print_ablation),
+        "spikes": (read_spikes, print_spikes),
+        "outcomes": (read_outcomes, print_outcomes),
+    }[kind]
     result: dict[str, Any] = read(options.result)
     file = target(options.get("out") or str(Path(options.result).with_suffix(".html")))
     catalog[kind](result, file)

@@ -31,6 +31,7 @@ class Attachment:
 
     draws: tuple[int, int] | None = None
     """(seed, epoch) behind the views that the present epoch's loader shows, None where it does not say."""
+    findings: tuple[dict[str, Any], ...] = ()
 
     def __init__(
         self,
@@ -132,6 +133,7 @@ class Attachment:
                     "reuse": [{"run": run, "how": how} for m in self.chain.members for run, how in m.reuses()],
                 }
             )
+            self.ending.callback(self._collect)
 
     def where(self) -> dict[str, Any]:
         """Where training stands: steps done, epoch, training seconds so far."""
@@ -141,9 +143,14 @@ class Attachment:
         """Finish the methods in reverse order, all of them, then the record."""
         self.ending.close()
 
+    def _collect(self) -> None:
+        found = [(m.name, m.findings()) for m in self.chain.members]  # they forget it when they finish
+        self.findings = tuple({"method": name, "found": values} for name, values in found if values)
+
     def _end_recording(self) -> None:
         if self.recorder is not None and self.recording:
-            self.recorder.end({"steps": self.context.step, "clock": self.read_clock()})
+            more = {"findings": list(self.findings)} if self.findings else {}
+            self.recorder.end({"steps": self.context.step, "clock": self.read_clock()} | more)
 
     def read_clock(self) -> dict[str, Any]:
         """Training seconds by stratum, with what methods cost once (loading, scoring passes) charged on top."""

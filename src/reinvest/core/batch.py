@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidValue, MissingIds
-from .view import TaskView
+from .probes import Probes
+from .view import TEST, VALIDATION, TaskView
 
 ID_KEY = "reinvest_id"
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
@@ -187,8 +188,9 @@ class Indexed:
     The id is the position in `dataset`, so wrap the whole data set before taking subsets of it. name: what the data
     set is called; records of another name are refused. hashes: int64 [N] over label and content, so that grown or
     re-ordered data are seen. roles: uint8 [N], 1 train, 2 validation, 3 test, 0 none, so that a teacher that has seen
-    test examples is refused. Raises InvalidValue for a data set without a length (a stream has no stable ids) and for
-    hashes or roles of another length.
+    test examples is refused. Probes of a `Probed` data set are told to the run's records. Raises InvalidValue for a
+    data set without a length (a stream has no stable ids), for hashes or roles of another length, and for probes among
+    validation or test examples.
     """
 
     indexed = True
@@ -205,12 +207,16 @@ class Indexed:
                     f"{what} are one number an example ([{len(dataset)}]), got shape {list(column.shape)}; "
                     "give one for every example"
                 )
+        probes = found if isinstance(found := getattr(dataset, "probes", None), Probes) else None
+        if probes is not None and roles is not None:
+            _check_held_out(probes, roles.cpu())
         self.dataset = dataset
         self.view = TaskView(
             namespace=name,
             examples=len(dataset),
             hashes=None if hashes is None else lambda: hashes,
             roles=None if roles is None else lambda: roles.to(torch.uint8),
+            probes=probes,
         )
 
     def __len__(self) -> int:
@@ -226,6 +232,17 @@ class Indexed:
         if isinstance(item, (tuple, list)):
             return (index, *item)
         return (index, item)
+
+
+def _check_held_out(probes: Probes, roles: Tensor) -> None:
+    """Refuse probes whose labels and inputs would change what is evaluated on."""
+    own = roles[probes.ids]
+    held = probes.ids[(own == VALIDATION) | (own == TEST)]
+    if len(held):
+        raise InvalidValue(
+            f"probes are training examples, got {len(held)} of the validation or test split, the first {int(held[0])}; "
+            "choose them with choose_probes(labels, among=roles == 1)"
+        )
 
 
 def find_ids(loader: Any) -> tuple[bool, int | None]:

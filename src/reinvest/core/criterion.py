@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -93,3 +94,16 @@ def check_losses(losses: Any, count: int, criterion: Any) -> Tensor:
             "build it with reduction='none', e.g. criterion=nn.CrossEntropyLoss(reduction='none')"
         )
     return losses
+
+
+def margins_of(output: Tensor, targets: Tensor) -> Tensor:
+    """The logit of the label less the largest other one: float32 [B] for output [B, C]; NaN without a valid label.
+
+    Above 0: the model says the label. Infinite for a single class.
+    """
+    rows, classes = output.detach().float(), output.shape[1]
+    good = (targets >= 0) & (targets < classes)
+    at = targets.long().where(good, 0).unsqueeze(1)
+    own = rows.gather(1, at).squeeze(1)
+    other = rows.scatter(1, at, -math.inf).amax(1)
+    return torch.where(good, own - other, math.nan)

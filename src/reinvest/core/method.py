@@ -114,6 +114,8 @@ class Method:
     """Whether `start` goes by the model's parameters as surgery leaves them, wherever the method is listed."""
     single: ClassVar[bool] = False
     """Whether a chain holds at most one of it."""
+    diagnostic: ClassVar[bool] = False
+    """Whether it only watches, so that all its arguments change nothing: no efficiency method, and not counted as one."""
     arguments: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Method:
@@ -162,6 +164,10 @@ class Method:
     def views(self, context: Context, epoch: int) -> tuple[int, int] | None:
         """(seed, epoch) of the draws whose views the loader must show in this epoch; None for the loop's own."""
         return None
+
+    def findings(self) -> dict[str, Any]:
+        """What it found, for the run's folder: tensors and plain values, nested; asked when training ends. {}: nothing."""
+        return {}
 
     def finish(self, context: Context) -> None:
         """Training ends: leave no hook, buffer or flag behind."""

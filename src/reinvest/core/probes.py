@@ -71,11 +71,11 @@ def choose_probes(
     """Draw `count` reference and `count` validation probes of each kind; no example is in two of them.
 
     labels: int64 [N]. kinds: of `KINDS`. classes: number of labels to draw wrong ones from; default the largest label
-    + 1. scores: float [N] of an earlier run, for "typical" and "atypical" (mean loss, EL2N, forgetting, ...; NaN is not
-    chosen). among: ids or bool [N] to choose from, such as the training split; default all. Wrong labels are uniform
-    over the other classes. All draws belong to (seed, id), so that more examples to choose from change few of them.
-    Raises InvalidValue for too few examples, missing scores, one class, and values outside these ranges; UnknownName
-    for another kind.
+    + 1; labels of examples that are not to be chosen may lie beyond. scores: float [N] of an earlier run, for "typical" and
+    "atypical" (mean loss, EL2N, forgetting, ...; NaN is not chosen). among: ids or bool [N] to choose from, such as the
+    training split; default all. Wrong labels are uniform over the other classes. All draws belong to (seed, id), so that
+    more examples to choose from change few of them. Raises InvalidValue for too few examples, missing scores, one class,
+    and values outside these ranges; UnknownName for another kind.
     """
     for kind in kinds:
         if kind not in KINDS:
@@ -85,6 +85,7 @@ def choose_probes(
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise InvalidValue(f"count is a number of probes from 1 up, got {count!r}; 250 is the paper's")
     free = _candidates(labels, among)
+    _check_scores(scores, len(labels))
     needed = 2 * count * len(kinds)
     if needed > len(free):
         raise InvalidValue(
@@ -100,10 +101,10 @@ def choose_probes(
     ids = torch.cat([chosen[kind] for kind in kinds])
     numbers = torch.arange(len(kinds)).repeat_interleave(2 * count)
     reference = torch.cat([_half(chosen[kind], seed) for kind in kinds])
-    own = labels[ids]
+    own = labels[ids].long()
     if "random label" in kinds:
         wrong = numbers == list(kinds).index("random label")
-        own = torch.where(wrong, other_labels(ids, own, _number_of(labels, classes), seed, "probe labels"), own)
+        own = torch.where(wrong, other_labels(ids, own, _number_of(labels, own, classes), seed, "probe labels"), own)
     return Probes(tuple(kinds), ids, numbers, reference, own)
 
 
@@ -123,7 +124,12 @@ def other_labels(ids: Tensor, labels: Tensor, classes: int, seed: int, name: str
 
 
 def in_form_of(old: Any, label: int) -> Any:
-    """A label in the form of another: tensor, array, number."""
+    """A label in the form of another: tensor, array, number. Raises InvalidValue for one that is several numbers."""
+    size = old.numel() if isinstance(old, Tensor) else np.size(old)
+    if size != 1:
+        raise InvalidValue(
+            f"a label that is exchanged is one class number, got {size} numbers; let the data set yield class numbers"
+        )
     if isinstance(old, Tensor):
         return torch.full_like(old, label)
     return np.full_like(old, label) if isinstance(old, np.ndarray) else type(old)(label)
@@ -143,12 +149,15 @@ def spoiled(
     noise: standard deviation in the units of x. bounds: (low, high) of x, to which noisy inputs are clipped; None for
     inputs without such. A sketch (and a blur) needs pictures [B, C, H, W]: each pixel's brightness is divided by that of
     its surroundings, so that flat parts turn white and edges dark (without bounds between a picture's own extremes).
-    Raises InvalidValue for whole numbers, and for other shapes where pictures are needed.
+    Raises InvalidValue for whole numbers, inputs further beyond the bounds than a tenth of their width, and for other
+    shapes where pictures are needed.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise InvalidValue(f"inputs that are spoiled are floating point, got {got}; convert pictures to 0..1")
     exact = x.double()
+    if kind != "blur" and bounds is not None:
+        _check_bounds(exact, *bounds)
     if kind == "noise":
         made = exact + noise * _normals(seed, ids, x[0].numel()).reshape(x.shape).to(x.device)
         return (made if bounds is None else made.clamp(*bounds)).to(x.dtype)
@@ -166,6 +175,17 @@ def _normals(seed: int, ids: Tensor, count: int) -> Tensor:
     """
     drawn = example_uniform(seed, "probe noise", 0, ids, 2 * count).double()
     return torch.sqrt(-2.0 * torch.log1p(-drawn[:, :count])) * torch.cos(2.0 * math.pi * drawn[:, count:])
+
+
+def _check_bounds(x: Tensor, low: float, high: float) -> None:
+    """Clipped to bounds that are not theirs, inputs that were scaled already would be spoiled far beyond the noise."""
+    lowest, highest = (float(v) for v in x.aminmax())
+    slack = (high - low) / 10  # resizing overshoots
+    if lowest < low - slack or highest > high + slack:
+        raise InvalidValue(
+            f"inputs that are spoiled lie within bounds, got {lowest:.3g}..{highest:.3g} for ({low:g}, {high:g}); pass "
+            "their own bounds=(low, high), or None for inputs without"
+        )
 
 
 def _blurred(x: Tensor) -> Tensor:
@@ -193,6 +213,12 @@ def _candidates(labels: Tensor, among: Tensor | None) -> Tensor:
     if among is None:
         found = torch.arange(len(labels))
     else:
+        good = isinstance(among, Tensor) and among.ndim == 1 and not among.is_floating_point()
+        if not good or (among.dtype == torch.bool and len(among) != len(labels)):
+            got = f"{among.dtype} {list(among.shape)}" if isinstance(among, Tensor) else type(among).__name__
+            raise InvalidValue(
+                f"candidates are ids int64 [n] or a mask bool [{len(labels)}], got {got}; pass for example roles == 1"
+            )
         found = among.nonzero()[:, 0] if among.dtype == torch.bool else among.long()
     if len(found) and not 0 <= int(found.min()) <= int(found.max()) < len(labels):
         raise InvalidValue(
@@ -204,6 +230,13 @@ def _candidates(labels: Tensor, among: Tensor | None) -> Tensor:
             f"candidates are named once each, got {len(found) - len(torch.unique(found))} twice; pass a mask"
         )
     return found[labels[found] >= 0]
+
+
+def _check_scores(scores: Tensor | None, count: int) -> None:
+    if scores is None or (isinstance(scores, Tensor) and scores.shape == (count,)):
+        return
+    got = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+    raise InvalidValue(f"scores are one an example, a tensor [{count}], got {got}; give examples without a score NaN")
 
 
 def _extreme(free: Tensor, scores: Tensor | None, count: int, kind: str) -> tuple[Tensor, Tensor]:
@@ -225,9 +258,9 @@ def _half(ids: Tensor, seed: int) -> Tensor:
     return torch.isin(ids, ranked(ids, seed, "probe half")[: len(ids) // 2])
 
 
-def _number_of(labels: Tensor, classes: int | None) -> int:
+def _number_of(labels: Tensor, chosen: Tensor, classes: int | None) -> int:
     count = int(labels.max()) + 1 if classes is None else classes
-    if count < 2 or count <= int(labels.max()):
+    if count < 2 or count <= int(chosen.max()):
         raise InvalidValue(
             f"wrong labels are drawn from at least 2 classes, at least as many as the labels name, got {count}; pass classes="
         )

@@ -83,7 +83,10 @@ class Recorder(Protocol):
         ...
 
     def end(self, about: dict[str, Any]) -> None:
-        """Training stops: steps done and what the clock says."""
+        """Training stops: steps done and what the clock says.
+
+        about["findings"], where methods found something, lists {"method": name, "found": tensors and plain values, nested}.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:

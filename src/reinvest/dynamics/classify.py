@@ -22,6 +22,8 @@ from .neighbours import nearest
 __all__ = ["Assessment", "Classifier", "assess", "fit"]
 
 KINDS = ("linear", "knn", "dtw", "mean loss")
+BLOCK = 1 << 16
+"""Trajectories that are classified together: at 90 epochs 47 MB in double precision."""
 LEAST = 5
 """Fewest probes of a kind, in the reference and in validation."""
 
@@ -64,13 +66,15 @@ class Classifier:
     def probabilities(self, losses: Tensor) -> Tensor:
         """Probability of each kind, float32 [N, K]; NaN in the rows of examples that were not seen in every epoch.
 
-        losses: float [N, E]. Raises InvalidValue for another number of epochs.
+        losses: float [N, E], read block by block. Raises InvalidValue for another number of epochs.
         """
         losses = _table(losses, self.epochs)
-        whole = losses.isfinite().all(1)
         found = torch.full((len(losses), len(self.names)), math.nan)
-        if bool(whole.any()):
-            found[whole] = self._answer(losses[whole]).float()
+        for start in range(0, len(losses), BLOCK):
+            block = losses[start : start + BLOCK]
+            whole = block.isfinite().all(1)
+            if bool(whole.any()):
+                found[start : start + BLOCK][whole] = self._answer(block[whole].float()).float()
         return found
 
     def predict(self, losses: Tensor) -> Tensor:
@@ -85,7 +89,14 @@ class Classifier:
 
 
 def fit(
-    losses: Tensor, kinds: Tensor, names: Sequence[str], *, kind: str = "linear", k: int = 20, band: int | None = None
+    losses: Tensor,
+    kinds: Tensor,
+    names: Sequence[str],
+    *,
+    kind: str = "linear",
+    k: int = 20,
+    band: int | None = None,
+    among: int | None = None,
 ) -> Classifier:
     """A classifier from reference probes.
 
@@ -93,7 +104,7 @@ def fit(
     log(1 + loss) of every epoch, which did best in our desk runs), "knn" (the paper's: k nearest by Euclidean distance,
     votes count alike, so probabilities come in steps of 1 / k), "dtw" (the same within a warping band) or "mean loss"
     (logistic regression on one number). k: neighbours, from 1 to N. band: epochs, from 0 (Euclidean) up; None is 5 % of
-    them. Reference probes of all kinds should be equally many: k-NN and the regression's prior follow their numbers.
+    them. among: of "dtw", see `neighbours.nearest`: five to ten times k, for very many examples. Reference probes of all kinds should be equally many: k-NN and the regression's prior follow their numbers.
     Raises InvalidValue for fewer than 2 kinds or 3 epochs, fewer than 5 probes of a kind, gaps, losses below 0, and
     values outside these ranges; UnknownName for another kind of classifier.
     """
@@ -102,7 +113,7 @@ def fit(
     named = _checked(losses, kinds, names)
     if kind in ("knn", "dtw"):
         width = math.ceil(0.05 * losses.shape[1]) if band is None else band
-        answer = _votes(losses.float(), kinds, len(named), k, "euclidean" if kind == "knn" else "dtw", width)
+        answer = _votes(losses.float(), kinds, len(named), k, "euclidean" if kind == "knn" else "dtw", width, among)
     else:
         answer = _regression(losses.float(), kinds, len(named), mean=kind == "mean loss")
     return Classifier(kind, named, losses.shape[1], answer)
@@ -135,12 +146,13 @@ def assess(classifier: Classifier, losses: Tensor, kinds: Tensor) -> Classifier:
 # ---- the two families --------------------------------------------------------------------------------------------------
 
 
-def _votes(references: Tensor, kinds: Tensor, count: int, k: int, metric: str, band: int) -> Any:
-    nearest(references[:1], references, k, metric, band=band)  # refuses a k or band that does not fit, before any use
+def _votes(references: Tensor, kinds: Tensor, count: int, k: int, metric: str, band: int, among: int | None) -> Any:
+    # Refuses numbers that do not fit before any use.
+    nearest(references[:1], references, k, metric, band=band, among=among)
     onehot = torch.nn.functional.one_hot(kinds, count).float()
 
     def answer(losses: Tensor) -> Tensor:
-        return onehot[nearest(losses.float(), references, k, metric, band=band).index].mean(1)
+        return onehot[nearest(losses, references, k, metric, band=band, among=among).index].mean(1)
 
     return answer
 

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.errors import InvalidValue, unknown
+from ._threads import each
+from .euclid import References
 
 __all__ = ["Neighbours", "dtw", "envelope", "euclidean", "lower_bound", "nearest"]
 
 METRICS = ("euclidean", "dtw")
 BLOCK = 1 << 22
 """Pairs that are looked at together: 16 MiB of distances."""
-SPARE = 8
-"""Candidates beyond k that are looked at again: a matrix product rounds, and near ties may come out in another order."""
+CHECKED = 1 << 13
+"""Series whose gaps are looked for together."""
+WARPED = 1 << 13
+"""Pairs that are warped together: what is kept of each stays in the cache, and calls cost little."""
 
 
 @dataclass(frozen=True)
@@ -48,35 +54,43 @@ def dtw(a: Tensor, b: Tensor, band: int) -> Tensor:
     """
     a, b = _series(a, b)
     _check_band(band, a.shape[1])
-    rows = max(1, BLOCK // max(1, len(b)))
-    return torch.cat([_dtw(part, b, band) for part in torch.split(a, rows)]) if len(a) else a.new_zeros(0, len(b))
+    rows = torch.arange(len(a)).repeat_interleave(len(b))
+    return _dtw(a, b, rows, torch.arange(len(b)).repeat(len(a)), band).view(len(a), len(b))
 
 
-def _dtw(a: Tensor, b: Tensor, band: int) -> Tensor:
-    """One block: the table is filled along a band of 2 x band + 1 columns, all pairs at once."""
-    length, width = a.shape[1], 2 * band + 1
-    shape = (len(a), len(b))
-    before = [a.new_full(shape, math.inf) for _ in range(width)]
+def _dtw(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor, band: int) -> Tensor:
+    """Warped distances of the pairs (a[rows], b[columns]): float32 [P]."""
+    a, b = a.T.contiguous(), b.T.contiguous()
+    found = torch.empty(len(rows))
+
+    def block(start: int) -> None:
+        part = slice(start, start + WARPED)
+        pairs = a.index_select(1, rows[part]), b.index_select(1, columns[part])
+        found[part] = torch.from_numpy(_warp(pairs[0].numpy(), pairs[1].numpy(), band))
+
+    each(block, range(0, len(rows), WARPED))
+    return found
+
+
+def _warp(a: Any, b: Any, band: int) -> Any:
+    """One block of pairs, series as columns [E, P]: the table is filled row by row along a band of 2 x band + 1 places."""
+    length, width = len(a), 2 * band + 1
+    above = np.full((width + 1, a.shape[1]), np.inf, np.float32)
+    row, best = above.copy(), np.empty((width, a.shape[1]), np.float32)
+    above[band] = 0.0
     for i in range(length):
-        row: list[Tensor] = []
-        for offset in range(width):
-            j = i + offset - band
-            if not 0 <= j < length:
-                row.append(a.new_full(shape, math.inf))
-                continue
-            cost = (a[:, i, None] - b[None, :, j]).square_()
-            if i == 0 and j == 0:
-                row.append(cost)
-                continue
-            # In the row above the same place of the band is one column to the left.
-            best = before[offset]
-            if offset + 1 < width:
-                best = torch.minimum(best, before[offset + 1])
-            if offset > 0:
-                best = torch.minimum(best, row[offset - 1])
-            row.append(cost.add_(best))
-        before = row
-    return before[band].sqrt()
+        low, high = max(0, i - band), min(length, i + band + 1)
+        first, last = low - i + band, high - i + band
+        cost = np.subtract(b[low:high], a[i], out=row[first:last])
+        np.multiply(cost, cost, out=cost)
+        # In the row above, the same place of the band is one column to the left.
+        np.minimum(above[first:last], above[first + 1 : last + 1], out=best[first:last])
+        row[first] += best[first]
+        for place in range(first + 1, last):
+            np.minimum(best[place], row[place - 1], out=best[place])
+            np.add(row[place], best[place], out=row[place])
+        above, row = row, above
+    return np.sqrt(above[band])
 
 
 def envelope(series: Tensor, band: int) -> tuple[Tensor, Tensor]:
@@ -113,60 +127,42 @@ def nearest(
     neighbours are missed; None looks at all that the lower bound does not rule out, so that the answer is exact.
     Raises InvalidValue for other shapes, NaN and values outside these ranges, UnknownName for another metric.
     """
-    series, references = _series(series, references)
+    _check_series(series, references)
+    references = references.float()
     if metric not in METRICS:
         raise unknown("metric of series", metric, METRICS)
     count = len(references)
     _check_count("k", k, 1, count)
     if among is not None:
         _check_count("among", among, k, count)
-    if metric == "dtw":
-        _check_band(band, series.shape[1])
-    rows = max(1, BLOCK // count)
+    if metric == "euclidean":
+        return Neighbours(*References(references).nearest(series, k))
+    _check_band(band, series.shape[1])
+    near, step = References(references), max(1, BLOCK // (among or count))
     found = []
-    for part in torch.split(series, rows):
-        if metric == "euclidean":
-            found.append(_nearest_euclidean(part, references, k))
-        elif among is not None:
-            found.append(_nearest_among(part, references, k, band, among))
+    for start in range(0, len(series), step):
+        part = series[start : start + step].float()
+        seeds = near.nearest(part, among or k)
+        if among is None:
+            found.append(_nearest_exactly(part, references, k, band, seeds[0][:, -1]))
         else:
-            found.append(_nearest_dtw(part, references, k, band))
-    empty = Neighbours(series.new_zeros(0, k), torch.zeros(0, k, dtype=torch.int64))
-    found = found or [empty]
+            found.append(_nearest_among(part, references, k, band, seeds[1]))
+    found = found or [Neighbours(torch.zeros(0, k), torch.zeros(0, k, dtype=torch.int64))]
     return Neighbours(torch.cat([f.distance for f in found]), torch.cat([f.index for f in found]))
 
 
-def _candidates(part: Tensor, references: Tensor, count: int) -> Tensor:
-    """Indices [n, count] of the nearest references by a matrix product, whose rounding is up to 1e-3 of a distance."""
-    # |x - r|^2 less the |x|^2 that all references of a row share.
-    reduced = torch.addmm(references.square().sum(1), part, references.T, alpha=-2.0)
-    return reduced.topk(count, dim=1, largest=False, sorted=False).indices
+def _nearest_among(part: Tensor, references: Tensor, k: int, band: int, index: Tensor) -> Neighbours:
+    rows = torch.arange(len(part)).repeat_interleave(index.shape[1])
+    return _first(_dtw(part, references, rows, index.flatten(), band).view_as(index), index, k)
 
 
-def _nearest_euclidean(part: Tensor, references: Tensor, k: int) -> Neighbours:
-    index = _candidates(part, references, min(k + SPARE, len(references)))
-    distance = (part.unsqueeze(1) - references[index]).square_().sum(2).sqrt_()
-    return _first(distance, index, k)
-
-
-def _nearest_among(part: Tensor, references: Tensor, k: int, band: int, among: int) -> Neighbours:
-    index = _candidates(part, references, among)
-    pairs = torch.stack([_dtw(row.unsqueeze(0), references[i], band)[0] for row, i in zip(part, index, strict=True)])
-    return _first(pairs, index, k)
-
-
-def _nearest_dtw(part: Tensor, references: Tensor, k: int, band: int) -> Neighbours:
+def _nearest_exactly(part: Tensor, references: Tensor, k: int, band: int, bound: Tensor) -> Neighbours:
     # The k nearest by Euclidean distance cannot be nearer by it than by warping: their largest is a bound on the k-th.
-    seeds = _nearest_euclidean(part, references, k)
-    bound = seeds.distance[:, -1:] * (1 + 1e-6)
-    possible = lower_bound(part, references, band) <= bound
+    possible = lower_bound(part, references, band) <= bound.unsqueeze(1) * (1 + 1e-4)
     distance = part.new_full(possible.shape, math.inf)
-    # References that any series of the block may need are warped with the series that need them.
-    for column in possible.any(0).nonzero()[:, 0].tolist():
-        wanted = possible[:, column].nonzero()[:, 0]
-        distance[wanted, column] = _dtw(part[wanted], references[column : column + 1], band)[:, 0]
-    index = torch.arange(len(references)).expand_as(distance)
-    return _first(distance, index, k)
+    rows, columns = possible.nonzero(as_tuple=True)
+    distance[possible] = _dtw(part, references, rows, columns, band)
+    return _first(distance, torch.arange(len(references)).expand_as(distance), k)
 
 
 def _first(distance: Tensor, index: Tensor, k: int) -> Neighbours:
@@ -178,19 +174,29 @@ def _first(distance: Tensor, index: Tensor, k: int) -> Neighbours:
 
 
 def _series(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    _check_series(a, b)
+    return a.float(), b.float()
+
+
+def _check_series(a: Tensor, b: Tensor) -> None:
     for one in (a, b):
         if not isinstance(one, Tensor) or one.ndim != 2 or not one.shape[1] or one.shape[1] != b.shape[1]:
             got = [list(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in (a, b)]
             raise InvalidValue(
                 f"series are tables [N, E] of equally many epochs, got {got[0]} and {got[1]}; use the epochs that both have"
             )
-        if bool(one.isnan().any()):
-            missing = int(one.isnan().any(1).sum())
+        missing = sum(int((~part.isfinite()).any(1).sum()) for part in torch.split(one, CHECKED) if not _finite(part))
+        if missing:
+            what = "NaN" if bool(one.isnan().any()) else "infinity"
             raise InvalidValue(
-                f"series have a number for every epoch, got NaN in {missing} of {len(one)}; leave those examples out or "
+                f"series have a number for every epoch, got {what} in {missing} of {len(one)}; leave those examples out or "
                 "fill the gaps"
             )
-    return a.float(), b.float()
+
+
+def _finite(part: Tensor) -> bool:
+    """Whether all numbers are; the sum tells in most cases, and faster."""
+    return math.isfinite(float(part.float().sum())) or bool(part.isfinite().all())
 
 
 def _check_band(band: int, length: int) -> None:

@@ -16,10 +16,13 @@ from ..core.errors import InvalidValue
 
 __all__ = [
     "VarianceSplit",
+    "agreeing",
     "arbitrary_share",
     "by_group",
     "churn",
+    "majority_credit",
     "pairwise_churn",
+    "sd_interval",
     "self_consistency",
     "variance_split",
 ]
@@ -67,13 +70,35 @@ def self_consistency(predictions: Tensor) -> Tensor:
     Of two classes 1 - 2 a b / (R (R - 1)) for a and b votes, at least about a half. Cooper and others (AAAI 2024).
     Raises InvalidValue as `pairwise_churn` does.
     """
+    count = len(_runs(predictions))
+    return (agreeing(predictions) - 1).sum(0).double() / (count * (count - 1))
+
+
+def agreeing(predictions: Tensor) -> Tensor:
+    """How many runs, itself among them, say of each example what a run says of it: int64 [R, N], 1 to R.
+
+    Raises InvalidValue as `pairwise_churn` does.
+    """
     runs = _runs(predictions)
-    count = len(runs)
-    # Each run's number of others that agree with it, summed: no table of classes is needed.
-    pairs = torch.zeros(runs.shape[1], dtype=torch.int64)
-    for row in runs:
-        pairs += (runs == row).sum(0) - 1
-    return pairs.double() / (count * (count - 1))
+    # Row against row, so that no table of classes is needed.
+    return torch.stack([(runs == row).sum(0) for row in runs])
+
+
+def majority_credit(predictions: Tensor, labels: Tensor) -> Tensor:
+    """1 where most runs say the label, 0 where they say something else: float64 [N]; their mean is the vote's accuracy.
+
+    labels: int64 [N]. A tie of the label with k - 1 other classes counts 1 / k, which is what drawing lots would give on
+    average. Raises InvalidValue as `pairwise_churn` does and for labels of another shape.
+    """
+    votes = agreeing(predictions)
+    if not isinstance(labels, Tensor) or labels.shape != votes.shape[1:]:
+        got = list(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        raise InvalidValue(
+            f"labels are one each an example [{votes.shape[1]}], got {got}; pass those of the predictions"
+        )
+    most = votes.amax(0)
+    tied = (votes == most).sum(0).double() / most
+    return ((predictions == labels).sum(0) == most).double() / tied
 
 
 def arbitrary_share(predictions: Tensor, below: float = 0.6) -> float:
@@ -101,6 +126,25 @@ def variance_split(correct: Tensor) -> VarianceSplit:
     p = right.mean(0)
     sampling = float((p * (1 - p)).sum() * runs / (runs - 1) / size**2)
     return VarianceSplit(observed, sampling, size / (size - 1) * (observed - sampling))
+
+
+def sd_interval(correct: Tensor, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the distribution-wise standard deviation (`VarianceSplit.sd`) at `level`, in (0, 1).
+
+    By the chi-square distribution of the observed variance with R - 1 degrees of freedom; a spread that came out smaller
+    than the luck of the test set allows counts as that luck, so that few runs never seem to prove that there is none.
+    Raises InvalidValue for a level outside that range and as `variance_split` does.
+    """
+    if not isinstance(level, (int, float)) or not 0 < level < 1:
+        raise InvalidValue(f"the level of an interval is between 0 and 1, got {level!r}; pass 0.95")
+    from scipy.stats import chi2
+
+    split = variance_split(correct)
+    runs, size = correct.shape
+    far, near = (float(v) for v in chi2.ppf([(1 + level) / 2, (1 - level) / 2], runs - 1))
+    ends = split.observed * (runs - 1) / far, max(split.observed, split.sampling) * (runs - 1) / near
+    low, high = (math.sqrt(max(0.0, size / (size - 1) * (end - split.sampling))) for end in ends)
+    return low, high
 
 
 def by_group(values: Tensor, groups: Tensor) -> dict[int, float]:

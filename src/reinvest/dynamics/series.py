@@ -1,15 +1,25 @@
-"""Many trajectories seen at once: shortened, written as words, put into groups. Series are float [N, E], an example a row."""
+"""Many trajectories seen at once: shortened, written as words, put into groups. Series are float [N, E], an example a row.
+
+They are handled block by block, so that a table on disk needs little memory beyond what comes out.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.errors import InvalidValue
+from ..core.streams import stream
+from .neighbours import nearest
 
 __all__ = ["clusters", "piecewise", "words"]
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+BLOCK = 1 << 15
+"""Series that are handled together: 24 MB in double precision at 90 epochs."""
 
 
 def piecewise(series: Tensor, pieces: int) -> Tensor:
@@ -19,13 +29,18 @@ def piecewise(series: Tensor, pieces: int) -> Tensor:
     share. Of two series the distance sqrt(E / pieces) |difference| is never above the Euclidean one. Keogh, Chakrabarti,
     Pazzani, Mehrotra (2001). Raises InvalidValue for another shape, NaN or another number.
     """
-    series = _checked(series)
-    length = series.shape[1]
-    _check_count("pieces", pieces, 1, length, "epochs")
+    _check(series)
+    _check_count("pieces", pieces, 1, series.shape[1], "epochs")
+    return _joined([_shortened(block, pieces) for block in _blocks(series)], pieces)
+
+
+def _shortened(block: Tensor, pieces: int) -> Tensor:
+    """Means of the pieces of a block of series in double precision: float32 [n, pieces]."""
+    length = block.shape[1]
     edges = torch.arange(pieces + 1, dtype=torch.float64) * length / pieces
     start = torch.arange(length, dtype=torch.float64)
     overlap = torch.minimum(edges[1:, None], start + 1) - torch.maximum(edges[:-1, None], start)
-    return (series.double() @ overlap.clamp(min=0).T * pieces / length).float()
+    return (block @ overlap.clamp(min=0).T * pieces / length).float()
 
 
 def words(series: Tensor, pieces: int = 8, letters: int = 4, *, standard: bool = True) -> list[str]:
@@ -36,46 +51,74 @@ def words(series: Tensor, pieces: int = 8, letters: int = 4, *, standard: bool =
     normal distribution; else levels are kept and letters are equally frequent among all pieces of these series. Raises
     InvalidValue as `piecewise` does.
     """
-    series = _checked(series).double()
+    _check(series)
     _check_count("letters", letters, 2, len(LETTERS), "letters")
+    _check_count("pieces", pieces, 1, series.shape[1], "epochs")
     share = torch.arange(1, letters, dtype=torch.float64) / letters
-    if standard:
-        spread = series.std(1, correction=0, keepdim=True)
-        flat = spread <= 1e-8 * series.abs().amax(1, keepdim=True)
-        series = torch.where(flat, 0.0, (series - series.mean(1, keepdim=True)) / torch.where(flat, 1.0, spread))
-        table, cuts = piecewise(series, pieces), torch.special.ndtri(share)
+    blocks = (_standard(block) if standard else block for block in _blocks(series))
+    table = _joined([_shortened(block, pieces) for block in blocks], pieces)
+    if standard or not len(table):
+        cuts = torch.special.ndtri(share)
     else:
-        table = piecewise(series, pieces)
-        cuts = torch.quantile(table.double().flatten(), share) if len(table) else share
-    places = torch.bucketize(table.double(), cuts, right=True)
-    return ["".join(LETTERS[i] for i in row) for row in places.tolist()]
+        cuts = torch.from_numpy(np.quantile(table.double().numpy(), share.numpy()))
+    places = torch.bucketize(table.double(), cuts, right=True).to(torch.uint8) + ord("a")
+    found: list[str] = places.numpy().view(f"S{pieces}")[:, 0].astype(str).tolist()
+    return found
 
 
-def clusters(series: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def _standard(block: Tensor) -> Tensor:
+    """Each series with mean 0 and standard deviation 1; zeros for one that does not change."""
+    spread = block.std(1, correction=0, keepdim=True)
+    flat = spread <= 1e-8 * block.abs().amax(1, keepdim=True)
+    block = torch.where(flat, 0.0, (block - block.mean(1, keepdim=True)) / torch.where(flat, 1.0, spread))
+    return block.float().double()
+
+
+def clusters(series: Tensor, count: int, seed: int = 0, *, sample: int = 100_000) -> tuple[Tensor, Tensor]:
     """(group of each series int64 [N], centres float32 [count, E]) by k-means; groups from the lowest mean up.
 
-    count: from 1 to N. Raises InvalidValue as `piecewise` does.
+    count: from 1 to N. sample: of more series than this (from `count` up) centres are those of as many drawn at random,
+    and each series belongs to the nearest centre. Raises InvalidValue as `piecewise` does.
     """
     from sklearn.cluster import KMeans
 
-    series = _checked(series)
+    _check(series)
     _check_count("count", count, 1, len(series), "series")
-    model = KMeans(count, n_init=4, random_state=seed).fit(series.numpy())
+    if not isinstance(sample, int) or isinstance(sample, bool) or sample < count:
+        raise InvalidValue(
+            f"sample is a whole number of series from {count} (count) up, got {sample!r}; 100000 is usual"
+        )
+    drawn = series
+    if sample < len(series):
+        drawn = series[stream(seed, "clusters", 0).permutation(len(series))[:sample]]
+    model = KMeans(count, n_init=4, random_state=seed).fit(drawn.float().numpy())
     centres = torch.from_numpy(model.cluster_centers_).float()
-    order = centres.mean(1).argsort()
-    return order.argsort()[torch.from_numpy(model.labels_).long()], centres[order]
+    centres = centres[centres.mean(1).argsort()]
+    return nearest(series, centres, 1).index[:, 0], centres
 
 
-def _checked(series: Tensor) -> Tensor:
+def _blocks(series: Tensor) -> Iterator[Tensor]:
+    for start in range(0, len(series), BLOCK):
+        yield series[start : start + BLOCK].float().double()
+
+
+def _joined(parts: list[Tensor], pieces: int) -> Tensor:
+    return torch.cat(parts) if parts else torch.zeros(0, pieces)
+
+
+def _check(series: Tensor) -> None:
     if not isinstance(series, Tensor) or series.ndim != 2 or not series.shape[1]:
         got = list(series.shape) if isinstance(series, Tensor) else type(series).__name__
         raise InvalidValue(f"series are a table [N, E], an example a row, got {got}; pass records.loss.T")
-    if not bool(series.isfinite().all()):
-        gaps = int((~series.isfinite()).any(1).sum())
+    gaps = sum(
+        int((~block.isfinite()).any(1).sum())
+        for block in torch.split(series, BLOCK)
+        if not bool(block.isfinite().all())
+    )
+    if gaps:
         raise InvalidValue(
             f"series have a finite number in every epoch, got {gaps} of {len(series)} without; leave those out"
         )
-    return series.float()
 
 
 def _check_count(name: str, value: int, low: int, high: int, of: str) -> None:

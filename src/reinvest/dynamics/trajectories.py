@@ -1,7 +1,8 @@
 """Every example's history in one run: what it cost, whether it was right, what was said in its place, epoch by epoch.
 
-Tables are example-major [N, E] and mapped from the run's file, so that one example is one read and all of them are read
-block by block, in bounded memory.
+Tables are example-major [N, E], so that one example is one read and all of them are read block by block. Those of the
+training pass are mapped from the run's file, in bounded memory; those of a clean pass are in memory, five bytes an example
+and look.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from ..core.errors import InvalidValue, StoreError, unknown
 from ..store.codec import checked_ids
 from ..store.described import PROBE_COLUMNS
-from ..store.history import NOT_SEEN
+from ..store.history import NOT_SEEN, TABLES
 from ..store.records import Records
 from .probes import Probes
 
@@ -27,7 +28,8 @@ __all__ = ["Trajectories"]
 TRAINING = "training pass"
 CLEAN = "clean pass"
 WHATS = ("loss", "correct", "predicted", "margin", "confidence")
-LEAST_EPOCHS = 3
+METHOD = "CleanLosses"
+"""The method whose findings are clean trajectories."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Trajectories:
     """What one run saw of its examples. Made by `Trajectories.of(run)`, or by hand from tables.
 
     loss: float16 or float32 [R, E], cross-entropy with the label, NaN where not seen. correct: [R, E] 1 / 0 or a share,
-    NaN or -1 where not seen. predicted: uint8 [R, E], the class that the model said, 255 where not seen. margin: float
+    NaN or -1 where not seen or without a label. predicted: uint8 [R, E], the class that the model said, 255 where not seen. margin: float
     [R, E], the label's logit less the largest other one. Tables have a row an example, R = N, unless `places` int32 [N]
     tells each example's row (-1: none). labels: int64 [N], -1 for none. hashes: int64 [N] of label and content. source:
     "training pass" (augmented views in train mode, at the weights of that moment; free) or "clean pass" (plain views in
@@ -74,41 +76,37 @@ class Trajectories:
 
     @classmethod
     def of(cls, run: Any, *, source: str | None = None) -> Trajectories:
-        """The trajectories of a Run or of Records; nothing but the header is read.
+        """The trajectories of a Run or of Records; of the training pass nothing but labels is read beforehand.
 
         source: "training pass" or "clean pass"; None takes the clean pass where the run has one. Raises StoreError for a
         run without records (or without a clean pass, if that was asked for), UnknownName for another source.
         """
-        records = run if isinstance(run, Records) else run.records()
         if source not in (None, TRAINING, CLEAN):
             raise unknown("source of trajectories", str(source), (TRAINING, CLEAN))
-        clean = "clean_loss" in records.tables
+        records = run if isinstance(run, Records) else run.records()
+        found = {} if source == TRAINING or records is run else run.findings().get(METHOD, {})
+        clean = found.get("tables", {})
         if source == CLEAN and not clean:
             raise StoreError(
-                "clean trajectories are read where a run made a clean pass after each epoch, got a run without; train it "
-                "with the method CleanLosses, or use source='training pass'"
+                f"clean trajectories are read where a run made a clean pass after each epoch, got a run without; train it "
+                f"with the method {METHOD}, or use source='training pass'"
             )
-        took = CLEAN if clean and source != TRAINING else TRAINING
-        prefix = "clean_" if took == CLEAN else ""
-
-        def table(name: str) -> Tensor | None:
-            return records.history(prefix + name) if prefix + name in records.tables else None
-
-        loss = table("loss")
-        assert loss is not None
+        if clean:
+            tables = {name: clean.get(name) for name in TABLES}
+        else:
+            tables = {name: records.history(name) if name in records.tables else None for name in TABLES}
         return cls(
-            loss,
-            correct=table("correct"),
-            predicted=table("predicted"),
-            margin=table("margin"),
-            labels=records.labels,
-            places=records.places,
+            **tables,
+            # Records know labels of what was seen as it is: with blended batches of none.
+            labels=found["labels"].long() if "labels" in found else records.labels,
+            # A clean pass has a row for every id.
+            places=None if clean else records.places,
             hashes=records.hashes,
             classes=records.classes,
             class_names=records.class_names,
             namespace=records.namespace,
             fingerprint=records.fingerprint,
-            source=took,
+            source=CLEAN if clean else TRAINING,
             probes=probes_of(records),
         )
 
@@ -131,7 +129,7 @@ class Trajectories:
     def rows(self, ids: Tensor, what: str = "loss") -> Tensor:
         """float32 [B, E] of examples `ids` [B], NaN where not seen; only these rows are read.
 
-        what: "loss", "correct" (1, 0 or a share), "predicted" (a class number), "margin", or "confidence", the
+        what: "loss", "correct" (1, 0 or a share, NaN without a label), "predicted" (a class number), "margin", or "confidence", the
         probability of the label, exp(-loss). Raises UnknownName for another, StoreError for what the run did not keep,
         InvalidValue for ids out of range.
         """
@@ -160,7 +158,8 @@ class Trajectories:
                 return said.float().masked_fill_(gaps, math.nan)
             if self.labels is None:
                 raise StoreError("whether an answer was right is told by labels, got trajectories without; pass labels")
-            return (said == self.labels[ids].unsqueeze(1)).float().masked_fill_(gaps, math.nan)
+            labels = self.labels[ids].unsqueeze(1)
+            return (said == labels).float().masked_fill_(gaps | (labels < 0), math.nan)
         right = _take(self.correct, at).float()
         return right.masked_fill(right < 0, math.nan)
 

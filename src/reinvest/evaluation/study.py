@@ -70,7 +70,10 @@ class Study:
         if self.pairs not in (None, "duration"):
             raise unknown("pairing", self.pairs, ("duration",))
         check_settings(
-            metric=METRIC if self.metric == "" else self.metric, higher_is_better=self.higher_is_better, pairs=self.pairs, tuning=self.tuning
+            metric=METRIC if self.metric == "" else self.metric,
+            higher_is_better=self.higher_is_better,
+            pairs=self.pairs,
+            tuning=self.tuning,
         )
         for name in self.tuning or {}:
             if name not in self.all_arms():

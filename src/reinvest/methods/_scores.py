@@ -101,6 +101,8 @@ class Scored(Method):
     """Base of methods that act on a score of each example: its loss in an earlier run, or a number given for it."""
 
     needs_ids = True
+    reader: str = "records"
+    """How the scores of a run are read: a name in the catalogue "scores"."""
 
     def _from(self, run: Any, scores: Sequence[float | None] | None, loss: str, balance: bool) -> None:
         """Keep where the scores come from; raises InvalidValue unless it is one of the two."""
@@ -148,7 +150,7 @@ class Scored(Method):
         Raises what the records do not fit, and InvalidValue where no training example has a score.
         """
         if self.given is None:
-            read = names.resolve("scores", "records")
+            read = names.resolve("scores", self.reader)
             found: Tensor = read(self.runs, context, loss=self.loss, balance=self.balance)
         else:
             found = torch.tensor([math.nan if v is None else v for v in self.given], dtype=torch.float64)

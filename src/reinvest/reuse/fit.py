@@ -239,6 +239,34 @@ def check_weights(run: Any, context: Context) -> None:
     view = context.task
     check_leak(source_of(run), view, view.hashes() if view.hashes is not None else None)
     check_ancestors(run, view)
+    warn_about_probes(run)
+
+
+def warn_about_probes(run: Any) -> None:
+    """Warn of weights that learned planted labels and spoiled inputs, in the run or in those that its weights come from.
+
+    Such a model is for looking at the data. Runs without records do not tell.
+    """
+    seen, waiting = {run.id}, [run]
+    while waiting:
+        one = waiting.pop()
+        try:
+            planted = "probes" in one.records().about
+        except StoreError:
+            planted = False
+        if planted:
+            through = "" if one is run else f", whose weights come from run {one.id!r},"
+            warnings.warn(
+                f"a model that was trained with planted probes is for looking at the data, got run {run.id!r}{through} to "
+                "begin with; take one that was trained without",
+                ReuseWarning,
+                stacklevel=2,
+            )
+            return
+        for known in (r["run"] for r in one.reuse if r["how"] not in (*TAUGHT, "data")):
+            if known not in seen and (one.path.parent / known).exists():
+                seen.add(known)
+                waiting.append(type(one)(one.path.parent / known))
 
 
 catalog = {"weights": check_weights}

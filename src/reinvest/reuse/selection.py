@@ -17,8 +17,10 @@ from torch.nn import functional as F
 from ..core.errors import InvalidValue, unknown
 from ..core.method import Context
 from ..core.protocols import find_run
+from ..dynamics.scan import scan
+from ..dynamics.trajectories import Trajectories
 from ..methods._check import number, whole
-from ..methods._scores import KINDS, SHARE, checked_scores, mask_of
+from ..methods._scores import KINDS, SHARE, ascending, checked_scores, mask_of
 from ..methods.losses.weighting import weights_from
 from ..methods.select.curriculum import order_from
 from ..methods.select.subset import capped, choose_subset
@@ -33,6 +35,7 @@ __all__ = [
     "order_from",
     "scores_of",
     "weights_from",
+    "window",
     "within_classes",
 ]
 
@@ -53,20 +56,10 @@ def _scores(records: Any, kind: str, epochs: int | None) -> Tensor:
         raise unknown("kind of score", kind, KINDS)
     if epochs is not None:
         whole(epochs, "epochs is a whole number from 1 up, or None for all", "leave it out", 1)
-    loss = records.loss
-    found = torch.full((loss.shape[1],), math.nan, dtype=torch.float64)
-    seen = torch.zeros(loss.shape[1], dtype=torch.int64)
-    # Epoch by epoch, so that of tables on disk only one row at a time is in memory.
-    for row in loss if epochs is None else loss[:epochs]:
-        good = row.isfinite()
-        if kind == "mean":
-            found = torch.where(good, torch.where(seen > 0, found, 0.0) + row, found)
-        elif kind == "last":
-            found = torch.where(good, row.double(), found)
-        else:
-            found = torch.where(good & (seen == 0), row.double(), found)
-        seen += good
-    return checked_scores(found / seen if kind == "mean" else found).float()
+    # Losses of the training pass, whatever else the run kept: other runs are compared by the same.
+    trajectories = Trajectories(records.history("loss")[:, :epochs], places=records.places)
+    name = f"{kind}_loss"
+    return checked_scores(scan(trajectories, [name])[name]).float()
 
 
 def average_scores(runs: Sequence[Any], kind: str = "mean", epochs: int | None = None) -> Tensor:
@@ -138,6 +131,35 @@ def keep(
     return torch.cat([*parts, (candidates & scores.isnan()).nonzero()[:, 0]]).sort().values
 
 
+def window(
+    scores: Tensor,
+    low: float,
+    high: float,
+    *,
+    labels: Tensor | None = None,
+    among: Tensor | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Ids int64 [k], ascending, of the examples whose scores rank from share `low` to share `high`, counted from below.
+
+    low, high: in [0, 1], low < high; their places are rounded: window(scores, 0.5, 0.9) drops the lower half and the
+    highest tenth, where wrong labels are, and windows side by side share no example. labels: int64 [N]; ranks are then
+    those inside each class. among, unseen examples and errors: as for `keep`.
+    """
+    for name, value in (("low", low), ("high", high)):
+        number(value, f"{name} is a share of the examples from 0 to 1", "0.5 is the middle", 0, 1)
+    if low >= high:
+        raise InvalidValue(f"a window is from a lower to a higher share, got low={low!r} and high={high!r}; swap them")
+    scores = checked_scores(scores)
+    candidates = mask_of(among, scores)
+    known = candidates & ~scores.isnan()
+    groups = [known] if labels is None else [known & (labels == c) for c in _classes(labels, known)]
+    ranked = [ascending(scores, group.nonzero()[:, 0], seed) for group in groups]
+    places = [[math.floor(share * len(ids) + 0.5 + 1e-9) for share in (low, high)] for ids in ranked]
+    parts = [ids[first:last] for ids, (first, last) in zip(ranked, places, strict=True)]
+    return torch.cat([*parts, (candidates & scores.isnan()).nonzero()[:, 0]]).sort().values
+
+
 def within_classes(scores: Tensor, labels: Tensor) -> Tensor:
     """Scores as ranks inside their class, in (0, 1): float32 [N], NaN stays; what is chosen by them is balanced.
 
@@ -167,41 +189,45 @@ def _classes(labels: Tensor, known: Tensor) -> list[int]:
     return classes
 
 
+def fitting_run(reference: Any, context: Context) -> Any:
+    """An earlier run (or its id) whose records speak of the examples of a training that begins.
+
+    Raises InvalidValue for records of another data set, or of a run that saw this task's test examples (or was made from
+    one that did), DataError where shared ids stand for different examples.
+    """
+    run = find_run(reference, "a method that re-uses data")
+    records, known = run.records(), context.task.namespace
+    name = f"run {run.id!r}"
+    if records.namespace and known and records.namespace != known:
+        raise InvalidValue(
+            f"losses belong to the ids of one data set, got those of {records.namespace!r} ({name}) for {known!r}; "
+            "take a run on the same data"
+        )
+    # Losses at another size or scaling of the inputs still say which examples are hard: no word of preprocessing.
+    check_data(
+        Source(name, records.namespace or "", records.fingerprint or "", hashes=records.hashes, roles=records.roles),
+        context.task,
+        by_id=True,
+    )
+    check_ancestors(run, context.task)
+    return run
+
+
 def read_scores(runs: Sequence[Any], context: Context, *, loss: str = "mean", balance: bool = False) -> Tensor:
     """The (average) scores float32 [N] of earlier runs for a training that begins: refused where the data do not fit.
 
     loss: which of an example's losses, see `scores_of`. balance: as ranks inside the class that the records name.
-    Raises InvalidValue for records of another data set, of a run that saw this task's test examples (or was made from
-    one that did), or without the labels that `balance` needs, DataError where shared ids stand for different examples.
+    Raises what `fitting_run` does, and InvalidValue for records without the labels that `balance` needs.
     """
     columns, labels = [], []
     for reference in runs:
-        run = find_run(reference, "a method that re-uses data")
-        records, known = run.records(), context.task.namespace
-        name = f"run {run.id!r}"
-        if records.namespace and known and records.namespace != known:
-            raise InvalidValue(
-                f"losses belong to the ids of one data set, got those of {records.namespace!r} ({name}) for {known!r}; "
-                "take a run on the same data"
-            )
-        # Losses at another size or scaling of the inputs still say which examples are hard: no word of preprocessing.
-        check_data(
-            Source(
-                name,
-                records.namespace or "",
-                records.fingerprint or "",
-                hashes=records.hashes,
-                roles=records.roles,
-            ),
-            context.task,
-            by_id=True,
-        )
-        check_ancestors(run, context.task)
+        run = fitting_run(reference, context)
+        records = run.records()
         columns.append(_scores(records, loss, None))
         if balance:
             if records.labels is None:
                 raise InvalidValue(
-                    f"balance needs the labels in a run's records, got none in those of {name}; leave balance out"
+                    f"balance needs the labels in a run's records, got none in those of run {run.id!r}; leave balance out"
                 )
             labels.append(records.labels)
     if not balance:
@@ -211,5 +237,5 @@ def read_scores(runs: Sequence[Any], context: Context, *, loss: str = "mean", ba
     return within_classes(_average(columns), labelled)
 
 
-catalog = {"records": read_scores}
+catalog: dict[str, Any] = {"records": read_scores, "holdout": "reinvest.reuse.holdout:read_holdout"}
 """Where a method's scores come from -> how they are read: (runs, context, loss=, balance=) -> float32 [N]."""

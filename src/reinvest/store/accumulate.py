@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import LoopError
 from .codec import FLOOR, encode
 from .described import of_data
-from .history import MARGIN_ONE_LABEL, Asked, History, margins_of
+from .history import MARGIN_ONE_LABEL, Asked, History
 from .lastpass import LastPass, check_range
-from .places import places_of
+from .places import places_of, stride_for
 from .tables import Tables
 from .views import Draws, Views, check_state
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 LAST_EPOCHS = 3
 CLASSES = 1000
 """Widest rows of log-probabilities that are kept in full as means over epochs."""
-MOST_POSITIONS = 4096
-"""Most pixels of an example that have a row, unless a stride is given."""
 UNSEEN = "all examples were blended or moved, or had no class labels"
 _PENDING_ON_CPU, _PENDING_ON_DEVICE = 1 << 16, 1 << 24
 
@@ -45,7 +43,7 @@ class Accumulator:
     """Gathers batches and writes them into the tables in bulk: `observe` only copies, about 5 us a call on a CPU."""
 
     stride: int | None = None
-    """Rows of every so many-th pixel in each direction; None: the smallest with at most `MOST_POSITIONS` pixels."""
+    """Rows of every so many-th pixel in each direction; None: the smallest with at most 4,096 pixels."""
 
     def __init__(self, folder: Path, asked: Asked | None = None):
         """asked: what is kept beyond the usual."""
@@ -116,7 +114,7 @@ class Accumulator:
             return
         self._pending_numbers += len(ids)
         if self._kind == "wide":
-            more = (margins_of(output, targets),) if self._asked.margins else ()
+            more = (_margins(output, targets),) if self._asked.margins else ()
             self._pending.append((ids.clone(), kept, targets.clone(), output.argmax(1).eq(targets), *more))
             if self._adding and self._last is not None:
                 self._last.add(ids, output, ~kept.isnan())
@@ -193,7 +191,7 @@ class Accumulator:
         done, history = self._epoch + 1, self._history.present
         tables = {n: (t[:, :done] if n in history else t).clone() for n, t in self._tables.items()}
         state = {"tables": tables, "epoch": self._epoch, "rows": self.refused_rows, "stride": self._used_stride}
-        state |= {} if self._views is None else {"views": self._views.state_dict()}
+        state |= {"outside": self._outside} | ({} if self._views is None else {"views": self._views.state_dict()})
         return state | {"last": None if self._last is None else self._last.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -209,7 +207,7 @@ class Accumulator:
             )
         check_state(self._views, state.get("views"))
         self.refused_rows = state["rows"]
-        self._used_stride = int(state.get("stride", 1))
+        self._used_stride, self._outside = int(state.get("stride", 1)), int(state.get("outside", 0))
         self._tables.allocate({n: (tuple(t.shape), t.dtype, 0.0) for n, t in tables.items()})
         for name, table in tables.items():
             self._tables[name].copy_(table)
@@ -278,7 +276,7 @@ class Accumulator:
 
     def _plan_last(self, output: Tensor, targets: Tensor) -> None:
         if self._kind == "dense" and targets.ndim > 2:
-            self._used_stride = self.stride or _stride(targets.shape[1:])
+            self._used_stride = self.stride or stride_for(targets.shape[1:])
         shape = tuple((output if self._kind == "wide" else self._positions(output[:1])).shape[1:])
         if self._last is None:
             self._last = self._new_last(shape)
@@ -320,20 +318,22 @@ class Accumulator:
         if "loss" not in self._tables:
             self._allocate(columns)
         self._history.lengthen(self._epoch + 1)
+        if columns:  # the loss of an example without any label is 0, and says nothing
+            losses = losses.masked_fill(columns[0].isnan() if self._kind == "dense" else columns[0] < 0, math.nan)
         self._history.write(self._epoch, ids, losses)
-        if self._kind == "dense" and self._tables["correct"].is_floating_point():
+        if self._kind == "dense":
             self._history.shares(self._epoch, ids, columns[0])
         if self._kind not in ("mean", "wide") or "labels" not in self._tables:
             return
         targets, output, *margins = columns
         # Labels first: a table of predictions that has to be given up is judged by them.
-        self._tables["labels"].scatter_(0, ids, targets.clamp(min=-1).to(torch.int32))
+        self._tables["labels"].scatter_(0, ids, targets.to(torch.int32).clamp(min=-1))
         if self._kind == "mean":
             said = output.argmax(1)
-            self._history.answers(self._epoch, ids, said, said.eq(targets))
-            margins = [margins_of(output, targets)] if self._asked.margins else []
+            self._history.answers(self._epoch, ids, said, _right(said.eq(targets), targets))
+            margins = [_margins(output, targets)] if self._asked.margins else []
         else:
-            self._history.shares(self._epoch, ids, output)
+            self._history.shares(self._epoch, ids, _right(output, targets))
         for margin in margins:
             self._history.margins(self._epoch, ids, margin)
         if self._views is not None and self._kind == "mean":
@@ -387,9 +387,14 @@ class Accumulator:
         return {name: self._tables[name] for name in last.names}, about
 
 
-def _stride(space: tuple[int, ...]) -> int:
-    """The smallest stride that leaves at most `MOST_POSITIONS` places."""
-    stride = 1
-    while math.prod(-(-length // stride) for length in space) > MOST_POSITIONS:
-        stride += 1
-    return stride
+def _right(same: Tensor, targets: Tensor) -> Tensor:
+    """Whether an answer is the label [B]: 1 or 0, -1 where there is no label."""
+    import torch
+
+    return same.to(torch.int8).masked_fill(targets < 0, -1)
+
+
+def _margins(output: Tensor, targets: Tensor) -> Tensor:
+    from ..core.criterion import margins_of
+
+    return margins_of(output, targets)

@@ -85,6 +85,8 @@ def _without_tensors(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
+        while where in tensors:  # {"a/b": ...} beside {"a": {"b": ...}}
+            where += "'"
         tensors[where] = value
         return {_TENSOR: where}
     if isinstance(value, Mapping):

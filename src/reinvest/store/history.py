@@ -1,7 +1,7 @@
 """What a run saw of every example in every epoch: tables [N, E], an example a row, filled while training goes on.
 
-Three bytes an example and epoch by default: the loss as float16 (to a part in 2,000; larger ones than 65,504 become that)
-and the class that the model said, which is more than whether it was right. Beyond 255 classes, and for many labels an
+Three bytes an example and epoch by default: the loss as float16 (to a part in 2,000, below 6e-5 to 3e-8; larger ones than
+65,504 become that) and the class that the model said, which is more than whether it was right. Beyond 255 classes, and for many labels an
 example, only the latter is kept. A row lies together, so that one example's trajectory is one read.
 """
 
@@ -109,11 +109,12 @@ class History:
         return [name for name in TABLES if name in self._tables]
 
     def write(self, epoch: int, rows: Tensor, losses: Tensor) -> None:
-        """Losses [B] of the examples in `rows` [B]."""
-        self._put("loss", epoch, rows, within(losses))
+        """Losses [B] of the examples in `rows` [B]; NaN for those without a label."""
+        half = self._tables["loss"].element_size() == 2
+        self._put("loss", epoch, rows, within(losses) if half else losses)
 
     def answers(self, epoch: int, rows: Tensor, said: Tensor, right: Tensor) -> None:
-        """Classes that the model said, int64 [B], and whether they are right [B]."""
+        """Classes that the model said, int64 [B], and whether they are right [B], 1 or 0, -1 for no label."""
         import torch
 
         if "predicted" in self._tables and int(said.max()) >= NOT_SEEN:
@@ -124,9 +125,13 @@ class History:
             self.shares(epoch, rows, right)
 
     def shares(self, epoch: int, rows: Tensor, right: Tensor) -> None:
-        """Whether an answer is right [B], or the share of an example's positions that are."""
-        if "correct" in self._tables:
-            self._put("correct", epoch, rows, right.to(self._tables["correct"].dtype))
+        """Whether an answer is right [B], -1 for no label, or the share of an example's positions that are, NaN for none.
+
+        Shares find no place in a table of whole numbers.
+        """
+        table = self._tables.get("correct")
+        if table is not None and (table.is_floating_point() or not right.is_floating_point()):
+            self._put("correct", epoch, rows, right.to(table.dtype))
 
     def margins(self, epoch: int, rows: Tensor, margins: Tensor) -> None:
         """Margins [B]: the logit of the label less the largest other one."""
@@ -154,18 +159,3 @@ def within(values: Tensor) -> Tensor:
 
     most = torch.finfo(torch.float16).max
     return torch.where(values.isinf(), values, values.clamp(-most, most))
-
-
-def margins_of(output: Tensor, targets: Tensor) -> Tensor:
-    """The logit of the label less the largest other one: float32 [B] for output [B, C]; NaN without a valid label.
-
-    Above 0: the model says the label. Infinite for a single class.
-    """
-    import torch
-
-    rows, classes = output.detach().float(), output.shape[1]
-    good = (targets >= 0) & (targets < classes)
-    at = targets.where(good, 0).unsqueeze(1)
-    own = rows.gather(1, at).squeeze(1)
-    other = rows.scatter(1, at, -math.inf).amax(1)
-    return torch.where(good, own - other, math.nan)

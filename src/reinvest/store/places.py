@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..core.view import TaskView
+
+MOST_POSITIONS = 4096
+"""Most pixels of an example that have a row, unless a stride is given."""
 
 
 def places_of(view: TaskView | None, examples: int) -> Tensor | None:
@@ -41,3 +45,11 @@ def spread_out(rows: Tensor, places: Tensor, fill: float, *, dimension: int = 0)
     ids = (places >= 0).nonzero().flatten()
     whole.index_copy_(dimension, ids, rows.index_select(dimension, places[ids].long()))
     return whole
+
+
+def stride_for(space: tuple[int, ...]) -> int:
+    """The smallest stride that leaves at most `MOST_POSITIONS` places."""
+    stride = 1
+    while math.prod(-(-length // stride) for length in space) > MOST_POSITIONS:
+        stride += 1
+    return stride

@@ -1,10 +1,10 @@
 """Per-example records: what a chain saw of every example in every epoch, read by id without reading the rest.
 
     loss       [N, E] float16 (float32 if asked for), cross-entropy against the original label, NaN where the example was
-               not seen in that epoch
+               not seen in that epoch, or has no label
     predicted  [N, E] uint8, the class that the model said, 255 where not seen; for one label an example of up to 255
                classes, else
-    correct    [N, E] int8, 1 / 0, and -1 where it was not seen; with many labels an example float16, the share of valid
+    correct    [N, E] int8, 1 / 0, and -1 where it was not seen or has no label; with many labels an example float16, the share of valid
                positions that are right, NaN where not seen
     margin     [N, E] float16, the label's logit less the largest other one; only if asked for, for one label an example
     labels     [N] int32, the label seen in training, -1 for none; only for one label an example
@@ -192,12 +192,13 @@ class Records:
 
     @property
     def correct(self) -> Tensor:
-        """[E, N] float32: 1 or 0, or the share of an example's positions that are right; NaN where not seen."""
+        """[E, N] float32: 1 or 0, or the share of an example's positions that are right; NaN where not seen, or no label."""
         import torch
 
         if "predicted" in self.tables:
             said = self.history("predicted")
-            right = (said == self.tables["labels"].unsqueeze(1)).float().masked_fill_(said == NOT_SEEN, math.nan)
+            labels = self.tables["labels"].unsqueeze(1)
+            right = (said == labels).float().masked_fill_((said == NOT_SEEN) | (labels < 0), math.nan)
             return self._whole(right, math.nan).T
         raw = self._whole(self.history("correct"), -1)
         return torch.where(raw < 0, math.nan, raw.to(torch.float32)).T

@@ -16,6 +16,7 @@ from ..core.errors import CorruptFile, InvalidValue, LoopError, unknown
 from . import facts
 from .accumulate import Accumulator
 from .artifacts import PARTIAL, digest_of, get_state, put_json, put_state, put_tensors, sync_folder, writing
+from .findings import Findings
 from .lineage import with_reuse
 from .plain import number, plain
 from .run import (
@@ -55,20 +56,16 @@ class RunWriter:
         given_facts: dict[str, Any] | None,
         publish: Callable[[Summary], None],
     ):
-        self.path = folder
-        self.ended = False
-        self._lock = lock
-        self._publish = publish
-        self._records = records
-        self._given_facts = given_facts
-        self._facts_known = given_facts is not None
+        self.path, self.ended = folder, False
+        self._lock, self._publish = lock, publish
+        self._records, self._findings = records, Findings(folder)
+        self._given_facts, self._facts_known = given_facts, given_facts is not None
         self._before_facts: dict[str, Any] | None = None
-        self._begun = False
+        self._begun = self._diverged = False
         self._files: dict[str, dict[str, Any]] = {}
         self._where: Callable[[], Mapping[str, Any]] | None = None
         self._done: dict[str, Any] = {"steps": None, "clock": {}}
         self._charged: dict[str, Any] = {}
-        self._diverged = False
         self._began = time.monotonic()
         self._resumed = (folder / TRUTH).exists()
         if self._resumed:
@@ -278,7 +275,7 @@ class RunWriter:
     def end(self, about: dict[str, Any]) -> None:
         """A chain stops: steps and clock become the run's cost; those of several chains in one run add up."""
         self._where = None
-        found = plain(about, "the end of the chain")
+        found = plain(self._findings.take(about), "the end of the chain")
         clock = found.get("clock") or {}
         if found.get("steps") is not None:
             self._done["steps"] = (self._done["steps"] or 0) + found["steps"]
@@ -287,7 +284,8 @@ class RunWriter:
             both = isinstance(old, int | float) and isinstance(value, int | float)
             self._done["clock"][name] = old + value if both else value
         if self.ended:
-            # The run was ended inside the chain (it diverged, say): what the chain cost belongs to it all the same.
+            # The run was ended inside the chain (it diverged, say): what it cost and found belongs to it all the same.
+            self._data["files"] = dict(sorted((self._data["files"] | self._findings.files()).items()))
             self._account()
             self._write_truth()
             self._publish(summarise(self.path))
@@ -323,6 +321,7 @@ class RunWriter:
         self._files[CURVE] = digest_of(self.path / CURVE)
         if WEIGHTS not in self._files and (self.path / WEIGHTS).exists():
             self._files[WEIGHTS] = digest_of(self.path / WEIGHTS)
+        self._files |= self._findings.files()
         with writing(self.path):
             sync_folder(self.path)
         curve = read_curve(self.path, whole=True)
@@ -372,6 +371,7 @@ class RunWriter:
             (self.path / STATE).unlink(missing_ok=True)
             if WEIGHTS not in self._files:
                 (self.path / WEIGHTS).unlink(missing_ok=True)
+            self._findings.start_over()
             self._before, self._stale = 0.0, False
 
     def _wall(self) -> float:

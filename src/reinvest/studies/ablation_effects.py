@@ -105,7 +105,8 @@ def effects_of(plan: AblationPlan, judge: Judge) -> list[Effect]:
     """All effects that the plan asks for, question by question, with Holm's correction inside each question."""
     whole = [_single("whole", plan.names, judge(ALL, PLAIN))]
     on_top = [
-        _single("on top", (plan.names[k],), judge(ALL, plan.arm_of(plan.everything - {k}))) for k in range(len(plan.names))
+        _single("on top", (plan.names[k],), judge(ALL, plan.arm_of(plan.everything - {k})))
+        for k in range(len(plan.names))
     ]
     alone = [_single("alone", (plan.names[k],), judge(plan.arm_of({k}), PLAIN)) for k in range(len(plan.names))]
     together = [_pair(plan, pair, judge) for pair in plan.pairs]

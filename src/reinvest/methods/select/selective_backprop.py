@@ -171,15 +171,19 @@ class SelectiveBackprop(Method):
                 self._refuse(batch)
         if not self.selects(context) or kept_count(size, self.keep, least=1) == size:
             return batch
+        return batch.take(self.choose(self.scores(batch, context), batch, context))
+
+    def choose(self, losses: Tensor, batch: Batch, context: Context) -> Tensor:
+        """The rows to keep, int64 and ascending, by the losses [B] of the scoring pass."""
         draws = stream(context.seed, "SelectiveBackprop", context.epoch, context.step, node=context.world[0])
-        return batch.take(select_by_loss(self.scores(batch, context), self.keep, draws, least=1))
+        return select_by_loss(losses, self.keep, draws, least=1)
 
     def scores(self, batch: Batch, context: Context) -> Tensor:
         """The losses [B] of the model as it is, on pictures of the reduced size."""
         device, targets = context.device, batch.targets
         if not isinstance(targets, Tensor):
             raise InvalidValue(
-                f"SelectiveBackprop chooses by loss and needs targets [B, ...], got {type(targets).__name__}; let the "
+                f"{self.name} chooses by loss and needs targets [B, ...], got {type(targets).__name__}; let the "
                 "loader yield them"
             )
         self._refuse(batch)
@@ -206,12 +210,12 @@ class SelectiveBackprop(Method):
         if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
             got = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise InvalidValue(
-                f"SelectiveBackprop scores small copies of floating pictures [B, C, H, W], got {got} with "
+                f"{self.name} scores small copies of floating pictures [B, C, H, W], got {got} with "
                 f"scale={self.scale}; set scale=1.0"
             )
         if isinstance(targets, Tensor) and targets.ndim > 2 and targets.shape[-2:] == x.shape[-2:]:
             raise InvalidValue(
-                "SelectiveBackprop scores small copies of the pictures and leaves targets alone, got label maps "
+                f"{self.name} scores small copies of the pictures and leaves targets alone, got label maps "
                 f"{list(targets.shape)} with scale={self.scale}; set scale=1.0"
             )
 

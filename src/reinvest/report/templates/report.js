@@ -64,6 +64,8 @@
     button.setAttribute("aria-label", dark ? "Use light colours" : "Use dark colours");
     await Promise.all(names.map((name) => {
       const { data, layout } = picture(name, dark, narrow.matches);
+      // Said by the page too: a picture that is drawn anew for a narrower window would have none.
+      place(name).style.height = layout.height + "px";
       return Plotly.react(place(name), data, layout, config);
     }));
   }

@@ -29,12 +29,13 @@ def read_labels(path: object) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(table[:, 0].copy()), torch.from_numpy(table[:, 1].copy())
 
 
-def read_ids(path: object) -> Tensor:
+def read_ids(path: object, rows: int | None = None) -> Tensor:
     """Ids, int64 [n], of a CSV file with a column id, or a .npy file of whole numbers [n] or marks bool [N].
 
+    rows: N, where it is known: marks of another number are a DataError, as those of one split alone would mean other ids.
     Raises as `read_labels`.
     """
-    return torch.from_numpy(_table(path, "drop", ("id",))[:, 0].copy())
+    return torch.from_numpy(_table(path, "drop", ("id",), rows)[:, 0].copy())
 
 
 def mark(path: str) -> str:
@@ -57,13 +58,13 @@ def check_ids(what: str, ids: Tensor, rows: int, kept: Tensor) -> None:
         )
 
 
-def _table(path: object, what: str, columns: tuple[str, ...]) -> Table:
-    """The columns as int64 [n, len(columns)]."""
+def _table(path: object, what: str, columns: tuple[str, ...], rows: int | None = None) -> Table:
+    """The columns as int64 [n, len(columns)]. rows: of how many ids a file may hold marks."""
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise InvalidValue(f"{what} is the path of a file, got {path!r}; pass it as text or leave it out")
     file = Path(path).expanduser()
     try:
-        table = _array(file, columns) if file.suffix.lower() == ".npy" else _csv(file, columns)
+        table = _array(file, columns, rows) if file.suffix.lower() == ".npy" else _csv(file, columns)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{what} is a file that can be read, got {file}: {error}; check its path") from error
     values, counts = np.unique(table[:, 0], return_counts=True)
@@ -75,7 +76,7 @@ def _table(path: object, what: str, columns: tuple[str, ...]) -> Table:
     return table
 
 
-def _array(file: Path, columns: tuple[str, ...]) -> Table:
+def _array(file: Path, columns: tuple[str, ...], rows: int | None) -> Table:
     try:
         found: Any = np.load(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -88,6 +89,11 @@ def _array(file: Path, columns: tuple[str, ...]) -> Table:
             raise _form(file, columns, f"the columns {', '.join(named)}")
         found = np.stack([found[name] for name in columns], 1)
     elif len(columns) == 1 and found.ndim == 1:
+        if found.dtype == np.bool_ and rows not in (None, len(found)):
+            raise DataError(
+                f"marks are one for each of the {rows} ids of the task, got {len(found)} in {file}; write ids instead, or "
+                "marks of all splits"
+            )
         found = (found.nonzero()[0] if found.dtype == np.bool_ else found)[:, None]
     if found.ndim != 2 or found.shape[1] != len(columns) or found.dtype.kind not in "iu":
         raise _form(file, columns, f"{found.dtype} {list(found.shape)}")

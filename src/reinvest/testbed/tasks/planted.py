@@ -327,7 +327,7 @@ def _corrected(truth: Planted, path: str, task: Task) -> Planted:
 
 def _left(truth: Planted, path: str, task: Task) -> Tensor:
     """The training ids that are not in a file, in their order."""
-    ids = read_ids(path)
+    ids = read_ids(path, len(truth.labels))
     _training(truth, "drop", ids, task)
     train = task.splits["train"]
     left = train[~torch.isin(train, ids)]

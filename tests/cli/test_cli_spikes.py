@@ -1,0 +1,124 @@
+"""`reinvest spikes`, as a user types it: with a watch, without one, and with nothing to go by."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from calling import Call
+
+from reinvest.cli.main import main
+from reinvest.store import Store
+
+RECIPE = """
+task: {name: digits, train_examples: 400}
+model: {name: mlp, hidden: [16]}
+batch_size: 32
+duration: 8ep
+optimizer: {name: sgd, lr: 0.05, momentum: 0.9}
+methods:
+  - SpikeWatch: {window: 40}
+  - "leaping:Leap": {step: 60}
+"""
+LEAP = '''
+from reinvest.core.method import Card, Method
+
+
+class Leap(Method):
+    """In one step the gradients are many times as large."""
+
+    card = Card("leap", "none: a test", 2020, "none", "gradients", "none", "everything", ("any",))
+
+    def __init__(self, step=60):
+        self.step = step
+
+    def gradients(self, context, again):
+        if context.step == self.step:
+            for p in context.model.parameters():
+                p.grad *= 100.0
+        return True
+'''
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that spikes, one that does not and keeps epochs only, and one that kept nothing."""
+    folder = tmp_path_factory.mktemp("spiking")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        Path("leaping.py").write_text(LEAP)
+        Path("recipe.yaml").write_text(RECIPE)
+        assert main(["train", "recipe.yaml", "--device", "cpu"]) == 0
+        Path("plain.yaml").write_text(RECIPE[: RECIPE.index("methods")])
+        assert main(["train", "plain.yaml", "--device", "cpu"]) == 0
+        with Store("runs").record("bare", task="digits", records=False, facts={}):
+            pass
+    sys.modules.pop("leaping", None)
+    return folder
+
+
+@pytest.fixture
+def there(trained: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Commands called in that folder."""
+    monkeypatch.chdir(trained)
+    monkeypatch.syspath_prepend(str(trained))
+    return call
+
+
+def run_named(name: str) -> str:
+    """The runs in the order in which they were made."""
+    return Store("runs").runs()[("leapt", "plain", "bare").index(name)].id
+
+
+def test_the_table_the_paragraph_and_the_page(there: Call) -> None:
+    said = there("spikes", run_named("leapt"), "--out", "spikes.html")
+    assert said.code == 0
+    for part in ("Loss spikes:", "61", "the update before", "moved the weights too far", "Page: spikes.html"):
+        assert part in " ".join(said.out.split()), part
+    assert Path("spikes.html").stat().st_size > 10**6
+    result = json.loads(Path("spikes.json").read_text())
+    assert result["kind"] == "spikes" and result["spikes"][0]["start"] == 61
+    again = there("report", "spikes.json", "--out", "again.html")
+    assert again.code == 0 and "the update before" in again.out and Path("again.html").exists()
+
+
+def test_json_has_the_findings(there: Call) -> None:
+    data = there("spikes", run_named("leapt"), "--json").data
+    assert data["source"] == "steps" and data["spikes"][0]["cause"] == "update" and "series" not in data
+    high = there("spikes", run_named("leapt"), "--threshold", "1e6", "--json").data
+    assert high["spikes"] == [] and high["threshold"] == 1e6
+
+
+def test_a_replay_is_told(there: Call) -> None:
+    data = there("spikes", run_named("leapt"), "--replay", "--json").data
+    replay = data["spikes"][0]["replay"]
+    assert replay["same_bits"] and replay["same_ids"] and replay["again"] and replay["other_seed"] == 1
+    assert len(Store("runs").runs()) == 3
+
+
+def test_without_a_watch_epochs_are_compared_and_it_is_said_what_to_add(there: Call) -> None:
+    said = there("spikes", run_named("plain"))
+    assert said.code == 0 and "no spike above robust z 6" in said.out
+    assert "methods: [SpikeWatch]" in " ".join(said.out.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "part"),
+    [
+        ("bare", (), "spikes are found in what a run kept of its steps or epochs"),
+        ("plain", ("--replay",), "a replay needs the steps of a spike"),
+        ("leapt", ("--threshold", "0"), "robust z above 0, got 0"),
+        ("leapt", ("--threshold", "high"), "--threshold takes a number, got 'high'"),
+        ("leapt", ("--out", "page.txt"), "HTML file, got 'page.txt'; write --out report.html"),
+    ],
+)
+def test_bad_input_is_one_sentence(there: Call, name: str, words: tuple[str, ...], part: str) -> None:
+    said = there("spikes", run_named(name), *words)
+    assert said.code == 2 and part in said.sentence
+
+
+def test_an_unknown_run_is_refused(call: Call) -> None:
+    assert "no run 'ffff'" in call("spikes", "ffff").sentence
