@@ -81,11 +81,11 @@ def test_a_run_becomes_a_page_and_files(call: Call, ids: dict[str, str]) -> None
     files = ("--csv", "s.csv", "--relabel", "r.csv", "--cleanlab", "c.npy")
     said = call("suspects", ids["first"], *files)
     assert said.code == 0 and said.err == ""
-    for expected in ("label error", "probability", "Page: suspects.html", "R.csv"[1:], "c_quality.npy"):
+    for expected in ("label error", "probability", "Page: suspects.html", "Relabel: r.csv", "c_quality.npy"):
         assert expected in said.out
     page = Path("suspects.html").read_text(encoding="utf8")
     assert page.count("data:image/png") == 1 and 'id="look-0"' in page
-    truth = Task_of(ids["first"]).planted
+    truth = task_of(ids["first"]).planted
     with Path("s.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     errors = [int(row["id"]) for row in rows if row["kind"] == "label error"]
@@ -99,7 +99,7 @@ def test_a_run_becomes_a_page_and_files(call: Call, ids: dict[str, str]) -> None
     assert issues.nonzero()[0].tolist() == [i for i, _ in changed]
 
 
-def Task_of(run: str) -> Any:
+def task_of(run: str) -> Any:
     return open_task(Store("runs").get(run))[0]
 
 

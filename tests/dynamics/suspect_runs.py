@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from reinvest.core.probes import Probes
@@ -58,7 +56,3 @@ def drawn(count=1000, epochs=20, wrong=0.1, seed=0, classes=5, probes=0, memoris
         **more,
     )
     return run, bad, true
-
-
-def never(value):
-    return math.isinf(value)

@@ -22,7 +22,7 @@ def columns(run):
     return histories(run, epochs_of(run))
 
 
-def of_three(most=9, **more):
+def of_three(**more):
     """Three examples in four epochs: one easy, one learned by heart after two epochs, one never seen."""
     return run_of(
         [[1.0, 0.5, 0.1, 0.1], [2.0, 3.0, 1.0, 0.2], [NAN, NAN, NAN, NAN]],
@@ -161,27 +161,13 @@ def kinds_of(run, **more):
     return {i: names[k] for i, k in zip(found.ids.tolist(), found.kinds.tolist(), strict=True)}, found
 
 
-def many(rows, easy=40):
-    """A run of these rows (loss, said, label) among examples that are learned in the second epoch."""
-    epochs = len(rows[0][0])
-    easy_rows = [([1.5] + [0.05] * (epochs - 1), [2] + [k % 2] * (epochs - 1), k % 2) for k in range(easy)]
-    loss, said, labels = zip(*(rows + easy_rows), strict=True)
-    return run_of(list(loss), list(said), list(labels))
-
-
-def test_the_kinds():
-    epochs = 12
-    settled = ([2.0] * epochs, [2] * epochs, 0)
-    restless = ([2.0] * epochs, [1, 2] * 6, 0)
-    forgetful = ([1.0, 0.1] * 6, [1, 0] * 6, 0)
-    late = ([1.0] * 9 + [0.1] * 3, [1, 2, 1, 2, 1, 2, 1, 2, 1, 0, 0, 0], 0)
-    late[1][:9] = [1, 2, 0, 2, 1, 0, 0, 2, 1]
-    run = many([settled, restless, forgetful])
+def test_one_other_class_all_along_is_a_label_error():
+    rows = [[k % 2] * 12 for k in range(30)]
+    run = run_of([[2.0] * 12, *[[0.1] * 12] * 30], [[2] * 9 + [0] * 3, *rows], [0, *[k % 2 for k in range(30)]])
     kinds, found = kinds_of(run)
-    assert kinds[0] == "label error"
-    assert kinds[1] in ("never learned", "label error")
-    assert kinds[2] in ("forgotten often", "label error")
-    assert found.found["label error"] >= 1
+    assert kinds == {0: "label error"}
+    assert (int(found.suggested), float(found.share), float(found.learned)) == (2, 0.75, 10)
+    assert found.answers is not None and found.answers[0].tolist() == [2] * 9 + [1] * 3
 
 
 def test_wrong_to_the_end_without_a_settled_answer_is_never_learned():

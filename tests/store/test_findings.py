@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from reinvest._testing.compare import differences
-from reinvest.core.errors import CorruptFile, InvalidValue
+from reinvest.core.errors import CorruptFile, InvalidValue, StoreError
 from reinvest.store import RunWriter, Store
 from reinvest.store.findings import FINDINGS, get_findings, put_findings
 
@@ -137,3 +137,13 @@ def test_what_an_abandoned_session_found_goes_with_its_state(record: Record) -> 
         again.log(split="validation", loss=1.0)
         again.end({"steps": 4, "clock": {}})
     assert again.id == writer.id and again.run.findings() == {}
+
+
+def test_a_run_that_is_running_tells_what_it_is_asked_twice(tmp_path):
+    """Looking at a running run forgets what was read of it, also between a question and its answer."""
+    store = Store(tmp_path)
+    with store.record("r", task="t", config={"a": 1}, facts={"hardware": {}, "software": {}}) as writer:
+        run = store.get(writer.id)
+        assert [run.config, run.config, run.training] == [{"a": 1}, {"a": 1}, {}]
+        with pytest.raises(StoreError, match="kept no records"):
+            run.records()

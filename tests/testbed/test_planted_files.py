@@ -14,7 +14,9 @@ from planted_bases import (
     same_batches,
 )
 
+import reinvest as ri
 from reinvest.core.errors import DataError
+from reinvest.loop.session import build_task
 from reinvest.testbed.tasks.planted import planted
 
 
@@ -154,3 +156,16 @@ def test_probes_are_neither_corrected_nor_dropped(tmp_path):
             DataError, match=f"{option} leaves probes as they are, got 2 of their ids; leave out probes"
         ):
             planted(base=OWN, probes={"count": 3}, **{option: path})
+
+
+def test_a_changed_file_of_corrections_makes_another_run_in_the_same_process(tmp_path):
+    """The task is built once a process and spec, and a file of the same name may hold other labels by then."""
+    path, store = tmp_path / "labels.csv", ri.Store(tmp_path / "runs")
+    task = {"name": "planted", "base": "digits", "correction": str(path)}
+    recipe = ri.Recipe(task=task, model={"name": "mlp", "hidden": [8]}, duration="2st", batch_size=32)
+    ids = build_task(ri.Recipe(task="digits", model="mlp")).splits["train"][:3].tolist()
+    found = []
+    for label in (0, 1):
+        path.write_text("id,label\n" + "".join(f"{i},{label}\n" for i in ids))
+        found.append(ri.train(recipe, 0, store, progress=False))
+    assert found[0].id != found[1].id

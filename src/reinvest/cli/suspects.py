@@ -40,7 +40,13 @@ def _arguments(parser: Parser) -> None:
         help="suspects of a kind (default: 1000, but no more than a tenth of the examples)",
     )
     option(parser, "--csv", type=str, metavar="FILE.csv", help="the whole list as a table")
-    option(parser, "--parquet", type=str, metavar="FILE.parquet", help="the same as Parquet (needs pyarrow or pandas)")
+    option(
+        parser,
+        "--parquet",
+        type=str,
+        metavar="FILE.parquet",
+        help="the same as Parquet (needs pyarrow, or pandas and fastparquet)",
+    )
     option(
         parser,
         "--cleanlab",

@@ -54,7 +54,7 @@ class TaskView:
             "class_names": None if names is None else list(names),
             "preprocessing": self.preprocessing,
             "augmentation": self.augmentation,
-        }
+        } | ({} if self.probes is None else {"probes": list(self.probes.names)})
 
 
 def view_of(loader: Any) -> TaskView:

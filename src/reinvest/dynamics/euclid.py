@@ -30,8 +30,8 @@ LEAF = 2048
 """Series of a leaf, at most; few leaves cost less to form, small ones need fewer references."""
 PART = 1024
 """Series of a leaf that are compared together at most, those with the nearest neighbours first; a quarter if need be."""
-HOT = 1 << 19
-"""Pairs that are compared together where that makes no less than a quarter of a part: 2 MiB, which stay in the cache."""
+HOT = 1 << 20
+"""Pairs that are compared together where that makes no less than a quarter of a part: 4 MiB, which stay in the cache."""
 PRODUCTS = 1 << 23
 """Pairs that are compared together at most: 32 MiB."""
 SEEDS = 64
@@ -139,7 +139,7 @@ class References:
             rows, count = torch.from_numpy(ids[part]), int(needed[part][-1])
             near = product[: len(rows) * count].view(len(rows), count)
             torch.addmm(sizes[:count], series[part], table[:count].T, alpha=-2.0, out=near)
-            keys, error = _smallest(near.numpy(), mask, size[part], by, k, series.shape[1])
+            keys, error = _smallest(near.numpy(), mask, size[part], sizes.numpy(), by, k, series.shape[1])
             squares = _settle(keys, error, k, partial(_read, chunk, rows), self.table)
             distance[ids[part]] = np.sqrt(squares)
             index[ids[part]] = keys[:, :k] & 0xFFFFFFFF
@@ -160,7 +160,7 @@ class References:
         near = torch.addmm(table.square().sum(1), series, table.T, alpha=-2.0).numpy()
         near.sort(axis=1)
         found = near[:, k - 1]
-        bound: Array = np.maximum(found + size, 0) + _rounding(found, size, series.shape[1])
+        bound: Array = np.maximum(found + size, 0) + _rounding(size, _reach(found, size), series.shape[1])
         return bound
 
 
@@ -188,22 +188,28 @@ def _leaves(places: Array, most: int) -> list[Array]:
 # ---- the smallest of each row ------------------------------------------------------------------------------------------
 
 
-def _rounding(found: Array, size: Array, epochs: int) -> Array:
-    """How far off the squared distance to a reference may be that is not further away than `found` (plus `size`) says.
+def _rounding(size: Array, reach: Array, epochs: int) -> Array:
+    """How far off a squared distance may be: size is |x|^2, reach what |r|^2 is at most.
 
-    A dot product of E terms is off by E half-units of |x| |r| at most, and |r| by the triangle inequality no more than
-    |x| plus the distance.
+    A dot product of E terms is off by E half-units of |x| |r| at most.
     """
-    length = np.sqrt(size)
-    reach = length + np.sqrt(np.maximum(found + size, 0))
-    error: Array = (2 * (epochs + 4) * UNIT) * length * reach + (16 * UNIT) * (size + reach * reach)
+    error: Array = (2 * (epochs + 4) * UNIT) * np.sqrt(size * reach) + (16 * UNIT) * (size + reach)
     return error
 
 
-def _smallest(near: Array, mask: Array, size: Array, by: Array, k: int, epochs: int) -> tuple[Array, Array]:
+def _reach(near: Array, size: Array) -> Array:
+    """What |r|^2 is at most of a reference that is `near` + `size` from x: the triangle inequality."""
+    length: Array = np.sqrt(size) + np.sqrt(np.maximum(near + size, 0))
+    return length * length
+
+
+def _smallest(
+    near: Array, mask: Array, size: Array, sizes: Array, by: Array, k: int, epochs: int
+) -> tuple[Array, Array]:
     """Keys int64 [n, more than k], ascending, of all references that may be among the k nearest, and the error of each row.
 
-    near: |r|^2 - 2 x r, float32 [n, m]; size: |x|^2. A key is the squared distance's bits (float32) above the number.
+    near: |r|^2 - 2 x r, float32 [n, m]; size: |x|^2; sizes: |r|^2. A key is the squared distance's bits (float32) above
+    the reference's number in `by`.
     """
     count, width = near.shape
     group = max(1, width // max(TOPS, 2 * k))
@@ -213,20 +219,21 @@ def _smallest(near: Array, mask: Array, size: Array, by: Array, k: int, epochs: 
         tops = near.copy()
     # The k-th of the groups' minima is not below the k-th of all.
     tops.sort(axis=1)
-    error = _rounding(tops[:, k - 1], size, epochs)
-    mask = mask[: near.size].reshape(near.shape)
-    at = np.flatnonzero(np.less_equal(near, (tops[:, k - 1] + 2 * error)[:, None], out=mask))
+    bound = tops[:, k - 1]
+    limit = bound + 2 * _rounding(size, _reach(bound, size), epochs)
+    at = np.flatnonzero(np.less_equal(near, limit[:, None], out=mask[: near.size].reshape(near.shape)))
     rows = np.arange(count)
     start = np.searchsorted(at, np.arange(count + 1) * width)
     met = np.diff(start)
     squares = near.reshape(-1)[at] + np.repeat(size, met)
     keys = np.maximum(squares, 0).view(np.int32).astype(np.int64) << 32
-    keys |= by[at - np.repeat(rows * width, met)]
+    place = at - np.repeat(rows * width, met)
+    keys |= by[place]
     columns = int(met.max()) + 1
     table = np.full((count, columns), NONE)
     table.reshape(-1)[np.arange(len(at)) + np.repeat(rows * columns - start[:-1], met)] = keys
     table.sort(axis=1)
-    return table, error
+    return table, _rounding(size, np.maximum.reduceat(sizes[place], start[:-1]), epochs)
 
 
 def _settle(keys: Array, error: Array, k: int, rows: Callable[[Array], Tensor], references: Tensor) -> Array:

@@ -15,8 +15,6 @@ from .suspects import Suspects
 
 __all__ = ["write_cleanlab", "write_csv", "write_parquet", "write_relabelled"]
 
-LIBRARIES = ("pyarrow", "pandas")
-
 
 def write_csv(suspects: Suspects, path: str | Path) -> Path:
     """One line a suspect with a header; numbers that are not known are empty, "inf" is an epoch that never came."""
@@ -30,19 +28,20 @@ def write_csv(suspects: Suspects, path: str | Path) -> Path:
 
 
 def write_parquet(suspects: Suspects, path: str | Path) -> Path:
-    """The same table as Parquet, by pyarrow or pandas. Raises InvalidValue where neither is installed."""
-    library = next((name for name in LIBRARIES if importlib.util.find_spec(name)), None)
-    if library is None:
-        raise InvalidValue(
-            "Parquet is written with pyarrow or pandas, got an environment with neither; pip install pyarrow, or write CSV"
-        )
+    """The same table as Parquet, by pyarrow, or by pandas with fastparquet. Raises InvalidValue where they are missing."""
     columns = suspects.columns()
     columns["same_as"] = [" ".join(map(str, twins)) for twins in columns["same_as"]]
-    if library == "pyarrow":
-        arrow: Any = importlib.import_module("pyarrow")
-        importlib.import_module("pyarrow.parquet").write_table(arrow.table(columns), str(path))
+    if importlib.util.find_spec("pyarrow"):
+        table: Any = importlib.import_module("pyarrow").table(columns)
+        importlib.import_module("pyarrow.parquet").write_table(table, str(path))
+    elif all(map(importlib.util.find_spec, ("pandas", "fastparquet"))):
+        frame: Any = importlib.import_module("pandas").DataFrame(columns)
+        frame.to_parquet(path, engine="fastparquet")
     else:
-        importlib.import_module("pandas").DataFrame(columns).to_parquet(path)
+        raise InvalidValue(
+            "Parquet is written with pyarrow, or pandas and fastparquet, got an environment without them; pip install "
+            "pyarrow, or write CSV"
+        )
     return Path(path)
 
 

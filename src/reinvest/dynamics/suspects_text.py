@@ -22,6 +22,7 @@ LEVELS = 254
 GAP = 255
 LETTERS = {NOT_SEEN: "-", GIVEN: "g", SUGGESTED: "s", OTHER: "o"}
 REACH = 0.999
+TIED = "\N{NO-BREAK SPACE}"
 
 
 def statements(suspects: Suspects) -> list[str]:
@@ -45,7 +46,7 @@ def statements(suspects: Suspects) -> list[str]:
         )
     found.append(_doubles(suspects))
     found.append(
-        "losses are those of the training pass itself: of augmented views, at the weights of that moment"
+        "losses are those of the training pass itself: of the views that it drew, at the weights of that moment"
         if suspects.source == "training pass"
         else "losses are those of a clean pass after each epoch: plain views, in evaluation mode"
     )
@@ -108,7 +109,8 @@ def _doubles(suspects: Suspects) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+    digits = ".2g" if 0 < share < 0.01 else ".0f"
+    return f"{100 * share:{digits}}{TIED}%"
 
 
 def plain(suspects: Suspects) -> dict[str, Any]:

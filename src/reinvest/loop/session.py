@@ -10,6 +10,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,9 +33,14 @@ def _arguments(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source(kind: str, spec: dict[str, Any]) -> str:
-    """What a cached thing depends on besides its text: the files of users' factories."""
-    named = [one["name"] for one in (task_specs(spec) if kind == "task" else [spec])]
-    return " ".join(source_hash(names.resolve(kind, name)) for name in named if ":" in name)
+    """What a cached thing depends on besides its text: the files of users' factories, and files that arguments name."""
+    specs = list(task_specs(spec) if kind == "task" else [spec])
+    found = [source_hash(names.resolve(kind, one["name"])) for one in specs if ":" in one["name"]]
+    for one in specs:
+        for name in getattr(names.resolve(kind, one["name"]), "reads", ()):
+            path = Path(str(one.get(name) or "")).expanduser()
+            found += [names.file_hash(str(path))] if path.is_file() else []
+    return " ".join(found)
 
 
 @functools.lru_cache(maxsize=16)

@@ -245,16 +245,12 @@ def check_weights(run: Any, context: Context) -> None:
 def warn_about_probes(run: Any) -> None:
     """Warn of weights that learned planted labels and spoiled inputs, in the run or in those that its weights come from.
 
-    Such a model is for looking at the data. Runs without records do not tell.
+    Such a model is for looking at the data.
     """
     seen, waiting = {run.id}, [run]
     while waiting:
         one = waiting.pop()
-        try:
-            planted = "probes" in one.records().about
-        except StoreError:
-            planted = False
-        if planted:
+        if (one.training.get("data") or {}).get("probes"):
             through = "" if one is run else f", whose weights come from run {one.id!r},"
             warnings.warn(
                 f"a model that was trained with planted probes is for looking at the data, got run {run.id!r}{through} to "

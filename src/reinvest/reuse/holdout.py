@@ -74,6 +74,11 @@ def _trained(run: Any, namespace: str, examples: int) -> Tensor:
         if not seen.namespace or not namespace or seen.namespace == namespace:
             ids = seen.ids
             found[ids[ids < examples]] = True
+            roles = one.records().roles
+            if roles is not None:
+                # Examples that were always blended have no losses, and were trained on all the same.
+                split = (roles == TRAIN).nonzero()[:, 0]
+                found[split[split < examples]] = True
         for known in one.parents:
             folder = one.path.parent / known
             if known not in met and folder.exists():

@@ -184,7 +184,8 @@ class Run:
         return self._summary
 
     def _truth(self) -> dict[str, Any]:
-        if self._data is None or self._data["status"] != self._row().status:
+        status = self._row().status  # forgets what was read of a run that has not ended
+        if self._data is None or self._data["status"] != status:
             self._data = read_truth(self.path)
         return self._data
 

@@ -224,6 +224,9 @@
     at("paper").textContent = "The first " + some.length + " of " + chosen.length.toLocaleString("en") + " chosen suspects; the page on a screen has them all.";
   });
   window.addEventListener("afterprint", lay);
+  matchMedia("print").addEventListener("change", ({ matches }) => {
+    if (!matches) lay();
+  });
 
   list.classList.toggle("texts", !data.pictures && Boolean(data.texts));
   list.classList.toggle("bare", !data.pictures && !data.texts);

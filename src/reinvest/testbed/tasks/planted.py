@@ -95,6 +95,7 @@ def planted(
     return _wrapped(task, changed, train, truth, settings.told(), marks)
 
 
+planted.reads = ("correction", "drop")  # type: ignore[attr-defined]  # for caches: the content of these files decides
 planted.wraps = "base"  # type: ignore[attr-defined]  # for identities: this argument names another factory
 
 
