@@ -122,10 +122,12 @@ def nearest(
 ) -> Neighbours:
     """The k references nearest to each series, found on the CPU on as many threads as torch may use.
 
-    series [N, E], of any float type and read in parts, so that a table on disk may be passed; references [M, E]; k: from 1 to M. metric: "euclidean", or "dtw" within `band` epochs. among: with
-    dtw, only the so many references that are nearest by Euclidean distance are looked at (k to M): faster, and some
-    neighbours are missed (of 1,000 references and 90 epochs 5 k found 92 %, 10 k found 99 % of them); None looks at all that the lower bound does not rule out, so that the answer is exact.
-    Raises InvalidValue for other shapes, NaN and values outside these ranges, UnknownName for another metric.
+    series [N, E], of any float type and read in parts, so that a table on disk may be passed; references [M, E]. k: from
+    1 to M. metric: "euclidean", or "dtw" within `band` epochs. among: with dtw, only the so many references that are
+    nearest by Euclidean distance are looked at (k to M): faster, and some neighbours are missed (of 1,000 references over
+    90 epochs 5 k found 92 %, 10 k found 99 %); None looks at all that the lower bound does not rule out, so that the
+    answer is exact. Raises InvalidValue for other shapes, numbers that are not finite and values outside these ranges,
+    UnknownName for another metric.
     """
     _check_series(series, references)
     references = references.float()
