@@ -182,6 +182,31 @@ def test_other_probes_may_have_wrong_labels_too():
     assert abs(float(1 - p.mean()) - 0.3) < 0.05
 
 
+@pytest.mark.parametrize("others", [1, 2, 5])
+def test_the_numbers_of_probes_of_each_kind_do_not_matter(others):
+    """Among five times as many others a classifier calls few labels wrong, and tells them apart as well."""
+    loss, wrong = simulated(8000, 0.3, 8, hard=4.0, memorised=7.0)
+    few = planted(wrong, 40, right=False)
+    rest = torch.arange(8000)[~torch.isin(torch.arange(8000), few.ids)][: (others - 1) * 80]
+    probes = Probes(
+        few.names,
+        torch.cat([few.ids, rest]),
+        torch.cat([few.kinds, torch.ones_like(rest)]),
+        torch.cat([few.reference, torch.arange(len(rest)) % 2 == 0]),
+        torch.zeros(len(few) + len(rest), dtype=torch.int64),
+    )
+    p = clean_probability(loss, probes)
+    assert roc_auc_score(~wrong, p) > 0.8 and abs(float(1 - p.mean()) - 0.3) < 0.1
+
+
+def test_few_validation_probes_are_refused():
+    loss, wrong = simulated(2000, 0.3, 8)
+    probes = planted(wrong, 20)
+    probes.reference[:] = True
+    with pytest.raises(InvalidValue, match="at least 5 validation probes, got 0"):
+        clean_probability(loss, probes)
+
+
 def test_probes_are_better_where_losses_overlap():
     """Wrong labels that are memorised as others are learned: no valley, but another shape of trajectory."""
     loss, wrong = simulated(8000, 0.2, 8, hard=5.0, memorised=7.0)
@@ -213,7 +238,10 @@ def test_gaps_are_filled_for_the_classifier():
 def test_probes_that_cannot_be_told_apart_are_refused_and_say_why():
     loss, wrong = simulated(4000, 0.2, 8, hard=3.0, memorised=3.0)
     loss = loss[:, :1].expand(-1, 8) * 0 + torch.rand(4000, 8, generator=torch.Generator().manual_seed(4))
-    with pytest.raises(InvalidValue, match=r"told apart, got balanced accuracy .*abstains from .*; train longer"):
+    with pytest.raises(
+        InvalidValue,
+        match=r"told apart, got wrong labels above others in [45]\d% of all pairs of 100 and 100 .*; train longer",
+    ):
         clean_probability(loss, planted(wrong))
 
 

@@ -10,9 +10,10 @@ from sklearn.metrics import roc_auc_score
 from suspect_runs import drawn
 
 from reinvest.core.errors import InvalidValue
-from reinvest.core.probes import Probes
-from reinvest.dynamics._evidence import _auc_low, check_probes, precision_of, proportion
+from reinvest.core.probes import Probes, choose_probes
+from reinvest.dynamics._evidence import _auc_low, check_probes, precision_of, proportion, told_apart
 from reinvest.dynamics.suspects import find_suspects
+from reinvest.dynamics.trajectories import Trajectories
 
 
 def mixed(share, apart, count=10_000, probes=200, seed=0):
@@ -106,3 +107,19 @@ def test_a_kind_like_the_ordinary_gets_no_probability():
     found = find_suspects(dataclasses.replace(run, probes=probes), most=2000)
     assert found.found.get("corrupted", 0) == 0
     assert len(true) == 2000
+
+
+def test_probes_left_as_they_are_make_no_kind_of_their_own() -> None:
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % 3
+    probes = choose_probes(labels, ["as it is", "random label", "noise"], 20, seed=1)
+    loss = torch.rand(600, 8, generator=draw)
+    loss[probes.of("random label")] += 2.0
+    loss[probes.of("noise")] += 1.0
+    run = Trajectories(loss, labels=labels, probes=probes, classes=3)
+    told = told_apart(run, torch.arange(8), torch.ones(600, dtype=torch.bool))
+    assert told is not None and told.names == ("ordinary", "random label", "noise") and not told.vague
+    assert told.assessment.balanced > 0.95
+    alone = choose_probes(labels, ["as it is"], 20, seed=1)
+    run = Trajectories(loss, labels=labels, probes=alone, classes=3)
+    assert told_apart(run, torch.arange(8), torch.ones(600, dtype=torch.bool)) is None

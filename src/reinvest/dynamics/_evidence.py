@@ -22,6 +22,7 @@ from .trajectories import Trajectories
 
 ORDINARY = "ordinary"
 WRONG = "random label"
+PLAIN = "as it is"
 DRAWS = 1000
 DECILES, FEWEST = 9, 20
 TINY = 1e-12
@@ -126,10 +127,11 @@ def told_apart(run: Trajectories, kept: Tensor, known: Tensor) -> Told | None:
     """Kinds told apart by a classifier that learned from the run's reference probes and as many ordinary examples.
 
     kept: epochs to use; known: bool [N]. None without probes, or with too few of them. Its probabilities are those of
-    this data set: probes are equally many of each kind, and what they are a sample of may be rare.
+    this data set: probes are equally many of each kind, and what they are a sample of may be rare. Probes that were left
+    as they are stand for no kind of their own: they are ordinary examples.
     """
-    probes = run.probes
-    if probes is None:
+    probes = None if run.probes is None else _changed(run.probes)
+    if probes is None or run.probes is None or not len(probes):
         return None
     halves = (probes.reference, ~probes.reference)
     counts = [int((half & (probes.kinds == kind)).sum()) for half in halves for kind in range(len(probes.names))]
@@ -137,7 +139,7 @@ def told_apart(run: Trajectories, kept: Tensor, known: Tensor) -> Told | None:
         return None
     names = (ORDINARY, *probes.names)
     others = known.clone()
-    others[probes.ids] = False
+    others[run.probes.ids] = False
     rest = others.nonzero()[:, 0]
     each = int(probes.reference.sum()) // len(probes.names)
     drawn = rest[stream(0, "ordinary probes", 0).permutation(len(rest))[: 2 * each]]
@@ -153,6 +155,22 @@ def told_apart(run: Trajectories, kept: Tensor, known: Tensor) -> Told | None:
     for start, block in run.blocks(MOST_ROWS):
         odds[start : start + len(block)] = learned.probabilities(_whole(block[:, kept]))
     return Told(names, _calibrated(odds, probes, rest), learned.assessment, vague)
+
+
+def _changed(probes: Probes) -> Probes:
+    """The probes without those that were left as they are."""
+    if PLAIN not in probes.names:
+        return probes
+    plain = probes.names.index(PLAIN)
+    rest = probes.kinds != plain
+    kinds = probes.kinds[rest]
+    return Probes(
+        tuple(name for name in probes.names if name != PLAIN),
+        probes.ids[rest],
+        kinds - (kinds > plain).long(),
+        probes.reference[rest],
+        probes.labels[rest],
+    )
 
 
 def _whole(losses: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ __all__ = ["clean_probability", "soften_labels", "suggested_labels"]
 
 WRONG = "random label"
 NAMES = (WRONG, "right label")
+CHANCE = 0.025
+"""Probability that probes which cannot be told apart are taken to be."""
 PARTS = (1, 2, 4, 8)
 """A second group is looked for in all of a run, and in its first half, quarter and eighth."""
 BLOCK = 65_536
@@ -54,9 +56,9 @@ def clean_probability(
 
     With probes (their ids are rows of `loss`): a classifier of `classify.fit` (kind) learns from the reference half what
     wrong labels ("random label") look like, against all other kinds; how often they are among the examples that are no
-    probes comes from the validation half (`_among`), as probes are half and half. Probes of wrong labels have 0. It does
-    not answer where the validation half says that it cannot tell the two apart: that is an InvalidValue with the
-    assessment, as numbers without a meaning would go unnoticed.
+    probes comes from the validation half (`_among`), whatever the numbers of probes. Probes of wrong labels have 0. It does
+    not answer where in the validation half wrong labels rank no higher than others: that is an InvalidValue that says so,
+    as numbers without a meaning would go unnoticed.
 
     Without: a mixture of the mean log(1 + loss) (`core.labels.clean_mixture`), of the part of the run in which a second
     group stands out most, as the wrong labels that a long run memorises look like others in the end. The first epoch does
@@ -157,24 +159,46 @@ def _by_probes(
     right = (probes.kinds != probes.names.index(WRONG)).long()
     table = _whole(loss.rows(probes.ids) if isinstance(loss, Trajectories) else loss[probes.ids].float(), epochs)
     learned = classify.fit(table[probes.reference], right[probes.reference], NAMES, kind=kind)
-    learned = classify.assess(learned, table[~probes.reference], right[~probes.reference])
-    assert learned.assessment is not None
-    if learned.assessment.poor:
-        raise InvalidValue(
-            f"probabilities come from probes that can be told apart, got {learned.assessment}; train longer, plant more "
-            "probes, or leave them out"
-        )
+    validation = _odds(learned, table[~probes.reference])
+    shown = validation[right[~probes.reference] == 0]
+    _check_told_apart(shown, validation[right[~probes.reference] == 1])
     odds = torch.full((len(known),), math.nan)
     for start, block in _blocks(loss):
         often = 2 * block[:, epochs].isfinite().sum(1) >= len(epochs)
-        p = torch.logit(learned.probabilities(_whole(block, epochs))[:, 0].double(), eps=1e-6).float()
-        odds[start : start + len(block)] = p.masked_fill(~often, math.nan)
+        odds[start : start + len(block)] = _odds(learned, _whole(block, epochs)).masked_fill(~often, math.nan)
     ordinary = ~odds.isnan()
     ordinary[probes.ids] = False
-    shown = odds[probes.ids[~probes.reference & (right == 0)]]
-    found = 1.0 - _among(odds, odds[ordinary].sort().values, shown[~shown.isnan()], noise)
+    found = 1.0 - _among(odds, odds[ordinary].sort().values, shown, noise)
     found[probes.of(WRONG)] = 0.0
     return found
+
+
+def _odds(learned: classify.Classifier, losses: Tensor) -> Tensor:
+    """Log-odds of a wrong label, float32 [N]."""
+    return torch.logit(learned.probabilities(losses)[:, 0].double(), eps=1e-6).float()
+
+
+def _check_told_apart(wrong: Tensor, others: Tensor) -> None:
+    """Refuse a classifier by which validation probes of wrong labels rank no higher than the others.
+
+    Ranks, and not how often each kind is recognised: that depends on how many probes there are of each, and the labels
+    of the others are wrong as often as anybody's.
+    """
+    from scipy.stats import mannwhitneyu
+
+    few = min(len(wrong), len(others))
+    if few < classify.LEAST:
+        raise InvalidValue(
+            f"each kind has at least {classify.LEAST} validation probes, got {few}; plant more of them, or leave them out"
+        )
+    found = mannwhitneyu(wrong.double().numpy(), others.double().numpy(), alternative="greater")
+    if not found.pvalue <= CHANCE:
+        area = float(found.statistic) / (len(wrong) * len(others))
+        raise InvalidValue(
+            f"probabilities come from probes that can be told apart, got wrong labels above others in {area:.0%} of all "
+            f"pairs of {len(wrong)} and {len(others)} validation probes (guessing: 50%, p = {found.pvalue:.2g}); train "
+            "longer, plant more probes, or leave them out"
+        )
 
 
 def _among(odds: Tensor, ordinary: Tensor, probes: Tensor, noise: float | None) -> Tensor:
