@@ -30,6 +30,9 @@ USUAL: dict[str, dict[str, Any]] = {
     "Weighting": {"scores": [i / EXAMPLES for i in range(EXAMPLES)]},
     "SelectiveBackprop": {"start": 0.0, "end": 1.0},
     "GradientClipping": {"norm": 1.0},
+    "LabelCorrection": {"p_clean": [i / EXAMPLES for i in range(EXAMPLES)], "start": 0.0},
+    "PrioritizedTraining": {"p_clean": [i / EXAMPLES for i in range(EXAMPLES)]},
+    "ReducibleLossSelection": {"scores": [i / EXAMPLES for i in range(EXAMPLES)]},
     "SqueezeExcite": {"min_channels": 16},
 }
 """Arguments where a method has no usual default."""
@@ -91,7 +94,8 @@ def time_group(plain: ri.Recipe, names: list[str], store: ri.Store, device: str,
     rows = []
     for name, arm in block.arms.items():
         low, high = arm.interval()
-        shown = {k: "a score per example" if k == "scores" else v for k, v in chosen.get(name, {}).items()}
+        listed = {"scores": "a score per example", "p_clean": "a probability per example"}
+        shown = {k: listed.get(k, v) for k, v in chosen.get(name, {}).items()}
         shown = {k: "a run" if v == teacher else v for k, v in shown.items()}
         ratio = arm.seconds_per_step / base
         rows.append({"method": name, "arguments": shown, "ratio": ratio, "interval": [low, high], "clock": block.clock})

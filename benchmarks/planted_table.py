@@ -154,12 +154,12 @@ def hypotheses(result: dict[str, Any]) -> list[str]:
         f"{'met' if strong['relabelled']['low'] > 0 else 'not shown'} ({100 * strong['relabelled']['mean']:+.1f} points).",
         f"- Dropping suspects ahead of dropping at random: in {ahead} of {len(result['acting'])} by the mean; three seeds do not "
         "tell these intervals apart.",
-        f"- LabelCorrection refused {refused} of {len(result['acting']) * result['plan']['seeds']} runs, whose probes could not be "
-        "told apart.",
+        f"- LabelCorrection refused {refused} of {len(result['acting']) * result['plan']['seeds']} runs for their probes. (It refused "
+        "all of them at first, by a check that asked too much of probes, which was then mended; all else had run by then.)",
         "- Against class dependent noise probes with random labels are the wrong probes: hardly anything is called, and what "
         "ranks best is the area under the margin, for which a run keeps margins.",
-        "- The lists that were acted on are those of the code of an hour before; the counts above are of the code after a "
-        "review, which changed how many are called.",
+        "- The lists that were acted on are those of the code of an hour before, which called 257 to 446 at 20 % symmetric noise; "
+        "the counts above are of the code after a review, which calls more of them.",
         "",
     ]
 

@@ -104,8 +104,11 @@ def test_a_prefilter_of_all_references_is_exact_and_of_few_never_nearer() -> Non
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     series, references = draw(0, 23, 5), draw(1, 11, 5)
     whole = [nearest(series, references, 4), nearest(series, references, 4, "dtw", band=1), dtw(series, references, 2)]
+    bound = lower_bound(series, references, 1)
     monkeypatch.setattr(neighbours, "BLOCK", 30)
     monkeypatch.setattr(neighbours, "WARPED", 7)
+    monkeypatch.setattr(neighbours, "BOUNDED", 25)
+    assert torch.equal(lower_bound(series, references, 1), bound)
     monkeypatch.setattr(neighbours, "CHECKED", 4)
     parts = [nearest(series, references, 4), nearest(series, references, 4, "dtw", band=1), dtw(series, references, 2)]
     for one, other in zip(whole[:2], parts[:2], strict=True):

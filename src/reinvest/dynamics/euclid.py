@@ -81,12 +81,14 @@ class References:
                 places[:, at : at + LEAF] = self._placed(chunk[at : at + LEAF].float())
 
             each(place, range(0, len(chunk), LEAF))
-            found = distance[start : start + CHUNK].numpy(), index[start : start + CHUNK].numpy()
+            leaves = _leaves(places, LEAF)
+            room = _Found(leaves, k)
 
-            def look(leaf: Array, chunk: Tensor = chunk, places: Array = places, found: Any = found) -> None:
-                self._leaf(chunk, np.sort(leaf), places, k, *found)
+            def look(number: int, chunk: Tensor = chunk, places: Array = places, room: _Found = room) -> None:
+                self._leaf(chunk, np.sort(room.leaves[number]), places, k, room.of(number))
 
-            each(look, _leaves(places, LEAF))
+            each(look, range(len(leaves)))
+            room.put(distance[start : start + CHUNK], index[start : start + CHUNK])
         return distance, index
 
     # ---- places --------------------------------------------------------------------------------------------------
@@ -106,13 +108,22 @@ class References:
         high = np.concatenate([along + error, np.sqrt(np.maximum(rest + blur, 0))[None]])
         return low, high
 
+    def _hull(self, places: Array) -> tuple[Array, Array]:
+        """Bounds [AXES + 1, 1] on the places of all series of a leaf, as `_bounds` has them for each."""
+        along, size = places[:-1], places[-1]
+        rest, most = size - np.square(along).sum(0), float(size.max())
+        error, blur = self._rounding * most**0.5, self._rounding * most
+        low = np.append(along.min(1) - error, max(float(rest.min()) - blur, 0.0) ** 0.5)
+        high = np.append(along.max(1) + error, max(float(rest.max()) + blur, 0.0) ** 0.5)
+        return low.astype(np.float32)[:, None], high.astype(np.float32)[:, None]
+
     # ---- one leaf ------------------------------------------------------------------------------------------------
 
-    def _leaf(self, chunk: Tensor, ids: Array, places: Array, k: int, distance: Array, index: Array) -> None:
-        """Neighbours of the series `ids` of a chunk, written to their rows of distance and index."""
+    def _leaf(self, chunk: Tensor, ids: Array, places: Array, k: int, found: tuple[Array, Array, Array]) -> None:
+        """Neighbours of the series `ids` of a chunk, written to `found`: ids, distances and numbers of references."""
         here = places[:, ids]
-        low, high = self._bounds(here)
-        apart = np.maximum(self._low - high.max(1)[:, None], low.min(1)[:, None] - self._high)
+        low, high = self._hull(here)
+        apart = np.maximum(self._low - high, low - self._high)
         apart = np.square(np.maximum(apart, 0)).sum(0)
         series = chunk.index_select(0, torch.from_numpy(ids)).float()
         centre = series.mean(0)
@@ -121,6 +132,7 @@ class References:
         bound = self._bound(series, size, centre, here, k)
         order = np.argsort(bound)
         ids, size, bound = ids[order], size[order], bound[order]
+        found[0][:] = ids
         series = series.index_select(0, torch.from_numpy(order))
         by = np.argsort(apart)
         apart = apart[by]
@@ -141,8 +153,8 @@ class References:
             torch.addmm(sizes[:count], series[part], table[:count].T, alpha=-2.0, out=near)
             keys, error = _smallest(near.numpy(), mask, size[part], sizes.numpy(), by, k, series.shape[1])
             squares = _settle(keys, error, k, partial(_read, chunk, rows), self.table)
-            distance[ids[part]] = np.sqrt(squares)
-            index[ids[part]] = keys[:, :k] & 0xFFFFFFFF
+            np.sqrt(squares, out=found[1][part])
+            found[2][part] = keys[:, :k] & 0xFFFFFFFF
 
     def _room(self, pairs: int) -> tuple[Tensor, Array]:
         """Room for products and marks of so many pairs, which a thread keeps: fresh memory costs more than filling it."""
@@ -162,6 +174,30 @@ class References:
         found = near[:, k - 1]
         bound: Array = np.maximum(found + size, 0) + _rounding(size, _reach(found, size), series.shape[1])
         return bound
+
+
+class _Found:
+    """Answers in the order of leaves: written there one after the other, they are put to their rows in one go."""
+
+    def __init__(self, leaves: list[Array], k: int):
+        self.leaves = leaves
+        self._ends = np.cumsum([len(leaf) for leaf in leaves])
+        count = int(self._ends[-1])
+        self._ids = np.empty(count, np.int64)
+        self._distance, self._number = np.empty((count, k), np.float32), np.empty((count, k), np.int32)
+
+    def of(self, number: int) -> tuple[Array, Array, Array]:
+        """Room for the answers of leaf `number`."""
+        part = slice(self._ends[number] - len(self.leaves[number]), self._ends[number])
+        return self._ids[part], self._distance[part], self._number[part]
+
+    def put(self, distance: Tensor, index: Tensor) -> None:
+        """Answers to the rows of their series."""
+        order = np.empty_like(self._ids)
+        order[self._ids] = np.arange(len(order))
+        at = torch.from_numpy(order)
+        torch.index_select(torch.from_numpy(self._distance), 0, at, out=distance)
+        index.copy_(torch.from_numpy(self._number).index_select(0, at))
 
 
 def _read(table: Tensor, rows: Tensor, some: Array) -> Tensor:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InvalidValue, unknown
-from ._threads import each
 from .euclid import References
 
 __all__ = ["Neighbours", "dtw", "envelope", "euclidean", "lower_bound", "nearest"]
@@ -25,6 +24,8 @@ BLOCK = 1 << 22
 """Pairs that are looked at together: 16 MiB of distances."""
 CHECKED = 1 << 13
 """Series whose gaps are looked for together."""
+BOUNDED = 1 << 14
+"""Pairs whose lower bounds are taken together, which stay in the cache."""
 WARPED = 1 << 13
 """Pairs that are warped together: what is kept of each stays in the cache, and calls cost little."""
 
@@ -63,12 +64,11 @@ def _dtw(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor, band: int) -> Tens
     a, b = a.T.contiguous(), b.T.contiguous()
     found = torch.empty(len(rows))
 
-    def block(start: int) -> None:
+    # On one thread: operations are so short that threads would wait for each other longer than they take.
+    for start in range(0, len(rows), WARPED):
         part = slice(start, start + WARPED)
         pairs = a.index_select(1, rows[part]), b.index_select(1, columns[part])
         found[part] = torch.from_numpy(_warp(pairs[0].numpy(), pairs[1].numpy(), band))
-
-    each(block, range(0, len(rows), WARPED))
     return found
 
 
@@ -109,18 +109,22 @@ def lower_bound(a: Tensor, b: Tensor, band: int) -> Tensor:
     """
     a, b = _series(a, b)
     _check_band(band, a.shape[1])
-    low, high = envelope(b, band)
+    low, high = (bound.T.contiguous() for bound in envelope(b, band))
     total = a.new_zeros(len(a), len(b))
-    for e in range(a.shape[1]):
-        x = a[:, e, None]
-        total += (x - high[None, :, e]).clamp_(min=0).square_() + (low[None, :, e] - x).clamp_(min=0).square_()
+    step = max(1, BOUNDED // max(1, len(b)))
+    for start in range(0, len(a), step):
+        part = total[start : start + step]
+        for e in range(a.shape[1]):
+            x = a[start : start + step, e, None]
+            # At most one of the two is above 0.
+            part += torch.maximum(x - high[e], low[e] - x).clamp_(min=0).square_()
     return total.sqrt_()
 
 
 def nearest(
     series: Tensor, references: Tensor, k: int, metric: str = "euclidean", *, band: int = 0, among: int | None = None
 ) -> Neighbours:
-    """The k references nearest to each series, found on the CPU on as many threads as torch may use.
+    """The k references nearest to each series, found on the CPU: by Euclidean distance on as many threads as torch may use.
 
     series [N, E], of any float type and read in parts, so that a table on disk may be passed; references [M, E]. k: from
     1 to M. metric: "euclidean", or "dtw" within `band` epochs. among: with dtw, only the so many references that are
