@@ -25,8 +25,8 @@ import reinvest as ri
 from benchmarks.planted_acting import act
 from benchmarks.planted_folds import cross_validated
 from reinvest.dynamics import classify, scores
-from reinvest.dynamics._histories import filled
 from reinvest.dynamics.clean import clean_probability
+from reinvest.dynamics.series import filled
 from reinvest.dynamics.suspects import find_suspects
 from reinvest.dynamics.trajectories import Trajectories
 from reinvest.loop.session import build_task

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_browser import BROWSER, DRIVER, asked_outside, browser, complaints, phone, settled
+from in_browser import check_silence, check_width
+from test_browser import BROWSER, DRIVER, browser, phone
 
 from reinvest.report.sequence import write_sequence
 
@@ -42,12 +43,10 @@ def test_every_arm_has_its_words_and_every_sequence_its_mark(opened: tuple[Any, 
 
 def test_it_asks_nothing_of_the_network_and_complains_of_nothing(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
-    assert asked_outside(driver) == []
-    assert complaints(driver) == []
+    check_silence(driver)
 
 
 def test_nothing_is_cut_off_on_a_phone(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
     with phone(driver):
-        settled(driver, "window.innerWidth <= 400")
-        settled(driver, "document.documentElement.scrollWidth <= window.innerWidth + 1")
+        check_width(driver)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from page import Figure, agrees, at
+from in_browser import check_colours, check_figures, check_silence, check_width
 from sample_spikes import spikes
-from test_browser import BROWSER, DRIVER, asked_outside, background, browser, complaints, phone, settled
+from test_browser import BROWSER, DRIVER, browser, phone
 
 from reinvest.report.spikes import write_spikes
 
@@ -42,32 +41,20 @@ def test_names_are_shown_as_they_are_and_figures_as_stored(opened: tuple[Any, di
     driver, result = opened
     text = driver.execute_script("return document.body.innerText")
     assert "<i>mine" in text and "it came <again>." in text
-    rows = driver.execute_script(
-        "return [...document.querySelectorAll('[data-path]')].map(e =>"
-        " [e.dataset.path, e.dataset.value, Number(e.dataset.scale), e.textContent])"
-    )
-    figures = [Figure(path, json.loads(value), scale, shown) for path, value, scale, shown in rows]
-    assert len(figures) > 40 and not [f for f in figures if not agrees(f, at(result, f.path))]
+    check_figures(driver, result, 40)
 
 
 def test_it_asks_nothing_of_the_network_and_complains_of_nothing(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
-    assert asked_outside(driver) == []
-    assert complaints(driver) == []
+    check_silence(driver)
 
 
 def test_the_button_changes_the_colours(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
-    assert background(driver) > 600
-    driver.find_element("id", "theme").click()
-    settled(driver, "document.getElementById('plot-heat-0').layout.paper_bgcolor === '#1a1d22'")
-    assert background(driver) < 150
-    driver.find_element("id", "theme").click()
-    settled(driver, "document.getElementById('plot-heat-0').layout.paper_bgcolor === '#ffffff'")
+    check_colours(driver, "plot-heat-0")
 
 
 def test_nothing_is_cut_off_on_a_phone(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
     with phone(driver):
-        settled(driver, "window.innerWidth <= 400")
-        settled(driver, "document.documentElement.scrollWidth <= window.innerWidth + 1")
+        check_width(driver)

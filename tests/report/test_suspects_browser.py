@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_browser import check_silence
 from sample_suspects import HOSTILE, pictures, suspects
 from test_browser import BROWSER, DRIVER, asked_outside, background, browser, complaints, phone, settled
 
@@ -209,8 +210,7 @@ def test_paper_gets_the_first_of_them(opened: tuple[Any, dict[str, Any]], tmp_pa
 
 def test_the_console_is_silent_and_the_network_unused(opened: tuple[Any, dict[str, Any]]) -> None:
     driver, _ = opened
-    assert asked_outside(driver) == []
-    assert complaints(driver) == []
+    check_silence(driver)
     entries = driver.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [url for url in entries if not url.startswith(("data:", "blob:"))] == []
 

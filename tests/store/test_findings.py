@@ -147,3 +147,21 @@ def test_a_run_that_is_running_tells_what_it_is_asked_twice(tmp_path):
         assert [run.config, run.config, run.training] == [{"a": 1}, {"a": 1}, {}]
         with pytest.raises(StoreError, match="kept no records"):
             run.records()
+
+
+def test_findings_of_a_chain_that_ended_survive_an_interruption_of_the_next(record: Record) -> None:
+    """The first chain does not train again, so what it found must be in the checkpoint of the second."""
+    table = torch.arange(6.0).view(2, 3)
+    with pytest.raises(KeyboardInterrupt), record() as writer:
+        writer.begin({})
+        writer.end({"steps": 2, "clock": {}, "findings": [{"method": "W", "found": {"table": table, "n": 1}}]})
+        writer.begin({})
+        writer.save_state({"at": 1})
+        raise KeyboardInterrupt
+    with record() as writer:
+        assert writer.resumed and writer.load_state() == {"at": 1}
+        writer.begin({})
+        writer.end({"steps": 2, "clock": {}, "findings": [{"method": "W", "found": {"n": 2}}]})
+    found = writer.run.findings()
+    assert found["W"]["n"] == 1 and torch.equal(found["W"]["table"], table) and found["W 2"] == {"n": 2}
+    assert writer.run.steps == 4

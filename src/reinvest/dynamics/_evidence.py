@@ -17,7 +17,7 @@ from ..core.errors import InvalidValue
 from ..core.probes import Probes
 from ..core.streams import stream
 from . import classify
-from ._histories import filled
+from .series import filled
 from .trajectories import Trajectories
 
 ORDINARY = "ordinary"

@@ -129,17 +129,6 @@ def together(runs: Sequence[Histories]) -> Histories:
     return Histories(**columns)
 
 
-def filled(losses: Tensor) -> Tensor:
-    """Losses [N, E] with each gap given the value before it, or at the beginning the one after it; empty rows stay.
-
-    Loaders that drop an incomplete batch leave out other examples in every epoch, and a classifier wants whole rows.
-    """
-    good = losses.isfinite()
-    at = torch.where(good, torch.arange(losses.shape[1]), -1).cummax(1).values
-    first = good.float().argmax(1, keepdim=True)
-    return losses.gather(1, torch.where(at < 0, first, at))
-
-
 def _logs(loss: Tensor, good: Tensor) -> Tensor:
     """log(1 + loss) as float64, 0 where there is none."""
     return torch.where(good, loss, 0.0).clamp(min=0).log1p().double()

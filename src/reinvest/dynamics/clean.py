@@ -23,8 +23,9 @@ from ..core.labels import (
 )
 from . import classify
 from ._evidence import check_probes, proportion
-from ._histories import Histories, epochs_of, filled, histories, together
+from ._histories import Histories, epochs_of, histories, together
 from .probes import Probes
+from .series import filled
 from .trajectories import Trajectories
 
 __all__ = ["clean_probability", "soften_labels", "suggested_labels"]

@@ -111,12 +111,14 @@ class _Losses:
 
     @staticmethod
     def block() -> int:
+        """Numbers that are read at once."""
         return BLOCK
 
     def _of(self, trajectories: Trajectories) -> Tensor:
         return trajectories.loss
 
     def scores(self, rows: slice) -> dict[str, Tensor]:
+        """The wanted scores of these rows, float32 [n] each."""
         table = self._table[rows]
         if not hasattr(self._kept, "single"):  # the first block is as long as any, and fresh memory dear
             self._kept.single, self._kept.double = (
@@ -166,9 +168,11 @@ class _Answers:
 
     @staticmethod
     def block() -> int:
+        """Numbers that are read at once: these are bytes."""
         return 4 * BLOCK
 
     def scores(self, rows: slice) -> dict[str, Tensor]:
+        """The wanted scores of these rows, float32 [n] each."""
         marks, most = self._marks(rows)
         count, epochs = marks.shape
         if not hasattr(self._kept, "bits"):

@@ -15,11 +15,22 @@ from ..core.errors import InvalidValue
 from ..core.streams import stream
 from .neighbours import nearest
 
-__all__ = ["clusters", "piecewise", "words"]
+__all__ = ["clusters", "filled", "piecewise", "words"]
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 BLOCK = 1 << 15
 """Series that are handled together: 24 MB in double precision at 90 epochs."""
+
+
+def filled(losses: Tensor) -> Tensor:
+    """Losses [N, E] with each gap given the value before it, or at the beginning the one after it; empty rows stay.
+
+    Loaders that drop an incomplete batch leave out other examples in every epoch, and a classifier wants whole rows.
+    """
+    good = losses.isfinite()
+    at = torch.where(good, torch.arange(losses.shape[1]), -1).cummax(1).values
+    first = good.float().argmax(1, keepdim=True)
+    return losses.gather(1, torch.where(at < 0, first, at))
 
 
 def piecewise(series: Tensor, pieces: int) -> Tensor:

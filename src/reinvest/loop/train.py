@@ -94,7 +94,7 @@ def train(
     KeyboardInterrupt after Ctrl-C (with the state saved).
     """
     _check(recipe, store, evaluations)
-    where = _device(device)
+    where = device_named(device, "a run trains")
     find = functools.partial(full_id, store)
     recipe = recipe.resolved(find)
     parent_ids = tuple(dict.fromkeys([*(find(str(getattr(p, "id", p))) for p in parents), *recipe.parents]))
@@ -183,16 +183,19 @@ def _lacking(run: Any, records: bool | Mapping[str, Any]) -> str:
     return f"rows of its last {found.views} epochs only" if short else ""
 
 
-def _device(name: str | None) -> torch.device:
+def device_named(name: str | None, who: str) -> torch.device:
+    """The device of that name; None is the first GPU, else the CPU. who: what wants it, as the refusal begins.
+
+    Raises InvalidValue for a device that this machine does not have.
+    """
     cuda = torch.cuda.is_available()
     try:
         device = torch.device(name or ("cuda" if cuda else "cpu"))
-    except (RuntimeError, TypeError):
-        device = None
-    if device is None or (device.type == "cuda" and not cuda):
+        torch.zeros(0, device=device)
+    except (RuntimeError, TypeError, AssertionError):
         raise InvalidValue(
-            f"a run trains on a device of this machine, got {name!r}; write 'cpu'{' or cuda' if cuda else ''}"
-        )
+            f"{who} on a device of this machine, got {name!r}; write 'cpu'{' or cuda' if cuda else ''}"
+        ) from None
     return device
 
 

@@ -75,3 +75,17 @@ def class_probabilities(targets: Tensor, output: Tensor, on: float = 1.0, off: f
         )
     table = torch.full(output.shape, off, dtype=dtype, device=output.device).scatter_(1, places, on)
     return table.masked_fill_(ignored.unsqueeze(1), 0.0)
+
+
+def earlier_runs(run: Any) -> list[Any]:
+    """The earlier runs that an argument names, a Run, an id or a list of them, as a list; [] for None.
+
+    Raises InvalidValue for anything else.
+    """
+    listed = list(run) if isinstance(run, (list, tuple)) else [] if run is None else [run]
+    for one in listed:
+        if not (isinstance(one, str) and one) and not hasattr(one, "records"):
+            raise InvalidValue(
+                f"an earlier run is a Run or its id, got {one!r}; pass for example store.best(task=..., metric=...)"
+            )
+    return listed

@@ -15,7 +15,7 @@ from ..core.errors import InvalidValue
 from ..core.labels import check_noise, clean_mixture, levels_of
 from ..core.method import Context, Method, plain_argument
 from ..core.wrappers import ranks
-from ._check import number
+from ._check import earlier_runs, number
 from ._scores import look_up
 
 MOST_BYTES = 1 << 32
@@ -125,17 +125,12 @@ class Cleaned(Method):
 
     def _from(self, run: Any, p_clean: Sequence[float | None] | None, noise: float | None) -> None:
         """Keep where the probabilities come from; raises InvalidValue for two sources at once."""
-        listed = list(run) if isinstance(run, (list, tuple)) else [] if run is None else [run]
+        listed = earlier_runs(run)
         if run is not None and (p_clean is not None or not listed):
             raise InvalidValue(
                 f"{self.name} takes probabilities from a run (its id, or a list of runs), from p_clean=[...] or from its own "
                 f"losses, got run={run!r} and p_clean={'a list' if p_clean is not None else None}; pass at most one"
             )
-        for one in listed:
-            if not (isinstance(one, str) and one) and not hasattr(one, "records"):
-                raise InvalidValue(
-                    f"an earlier run is a Run or its id, got {one!r}; pass for example store.best(task=..., metric=...)"
-                )
         check_noise(noise)
         if noise is not None and p_clean is not None:
             raise InvalidValue(

@@ -16,7 +16,7 @@ from ..core.errors import InvalidValue, unknown
 from ..core.method import Context, Method, plain_argument
 from ..core.streams import example_uniform
 from ..core.view import TRAIN
-from ._check import number, switch
+from ._check import earlier_runs, number, switch
 
 KINDS = ("mean", "last", "first")
 """Which of an example's losses is its score: the mean over epochs, or that of the last or first epoch that saw it."""
@@ -106,17 +106,12 @@ class Scored(Method):
 
     def _from(self, run: Any, scores: Sequence[float | None] | None, loss: str, balance: bool) -> None:
         """Keep where the scores come from; raises InvalidValue unless it is one of the two."""
-        listed = list(run) if isinstance(run, (list, tuple)) else [] if run is None else [run]
+        listed = earlier_runs(run)
         if (run is None) == (scores is None) or (run is not None and not listed):
             raise InvalidValue(
                 f"{self.name} takes its scores from a run (its id, or a list of runs) or from scores=[...], got "
                 f"run={run!r} and scores={'a list' if scores is not None else None}; pass one of the two"
             )
-        for one in listed:
-            if not (isinstance(one, str) and one) and not hasattr(one, "records"):
-                raise InvalidValue(
-                    f"an earlier run is a Run or its id, got {one!r}; pass for example store.best(task=..., metric=...)"
-                )
         if loss not in KINDS:
             raise unknown("loss", loss, KINDS)
         self.runs = listed

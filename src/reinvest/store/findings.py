@@ -24,7 +24,8 @@ class Findings:
 
     def __init__(self, folder: Path):
         self._path = folder / FINDINGS
-        self._found: dict[str, Any] = {}
+        self.found: dict[str, Any] = {}
+        """By the method's name; part of a checkpoint, as chains that have ended do not train again."""
 
     def take(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """What a chain says at its end, less the findings, which are written.
@@ -35,11 +36,11 @@ class Findings:
         rest = dict(about)
         for one in rest.pop("findings", ()):
             name, count = one["method"], 1
-            while (name if count == 1 else f"{name} {count}") in self._found:
+            while (name if count == 1 else f"{name} {count}") in self.found:
                 count += 1
-            self._found[name if count == 1 else f"{name} {count}"] = one["found"]
-        if self._found:
-            put_findings(self._path, self._found)
+            self.found[name if count == 1 else f"{name} {count}"] = one["found"]
+        if self.found:
+            put_findings(self._path, self.found)
         return rest
 
     def files(self) -> dict[str, dict[str, Any]]:
@@ -48,7 +49,7 @@ class Findings:
 
     def start_over(self) -> None:
         """Remove what an earlier session of the run left."""
-        if not self._found:
+        if not self.found:
             self._path.unlink(missing_ok=True)
 
 

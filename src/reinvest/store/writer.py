@@ -190,14 +190,8 @@ class RunWriter:
         with writing(self.path / CURVE):
             os.fsync(self._curve.fileno())
             size = os.fstat(self._curve.fileno()).st_size
-        whole = {
-            "state": state,
-            "curve_bytes": size,
-            "wall_seconds": self._wall(),
-            "diverged": self._diverged,
-            "done": self._done,
-        }
-        put_state(self.path / STATE, whole)
+        whole = {"state": state, "curve_bytes": size, "wall_seconds": self._wall(), "diverged": self._diverged}
+        put_state(self.path / STATE, whole | {"done": self._done, "findings": self._findings.found})
 
     def load_state(self) -> Any:
         """The last saved state, tensors on the CPU, or None if there is none. The curve goes back to that moment.
@@ -212,7 +206,7 @@ class RunWriter:
         try:
             size, self._before = int(whole["curve_bytes"]), float(whole["wall_seconds"])
             self._diverged, self._done = bool(whole["diverged"]), dict(whole["done"])
-            state = whole["state"]
+            state, self._findings.found = whole["state"], dict(whole.get("findings") or {})
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFile(f"{path} is no saved state ({error!r}); delete it to start the run over") from error
         if size > os.fstat(self._curve.fileno()).st_size:

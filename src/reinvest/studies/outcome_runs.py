@@ -19,6 +19,7 @@ from ..core.recipe import Recipe
 from ..core.view import view_of
 from ..loop.evaluate import BATCH
 from ..loop.session import DTYPES, build_task, run_identity
+from ..loop.train import device_named
 from ..reuse.models import model_of
 from ..store.run import WEIGHTS
 from .outcome_figures import Votes
@@ -244,7 +245,7 @@ def ask(
     """
     if split not in SPLITS:
         raise unknown("split (training examples are seen in random views)", split, SPLITS)
-    where = _place(device)
+    where = device_named(device, "runs vote")
     answers: list[_Said] = []
     same = changed = 0
     width = 0.5 if repeat else 1.0
@@ -274,13 +275,6 @@ def ask(
         class_names=None if names is None else tuple(names),
     )
     return votes, Repeat(len(runs), same, changed) if repeat else None
-
-
-def _place(device: str | None) -> torch.device:
-    try:
-        return torch.zeros(0, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
-    except (RuntimeError, AssertionError):
-        raise InvalidValue(f"runs vote on a device of this machine, got {device!r}; write 'cpu'") from None
 
 
 def _tell(progress: Progress | None, total: int, run: Any, width: float, before: float, share: float) -> None:
