@@ -22,7 +22,7 @@ PINNED: dict[str, tuple[int, str]] = {
     "AugMix": (2, "becc054b7ae6de2c"),
     "BlurPool": (1, "508866fa858290bd"),
     "ChannelsLast": (1, "ca36a1a3f29f2d75"),
-    "CleanLosses": (1, "e777e223a689a397"),
+    "CleanLosses": (1, "04ac82f7523d92d9"),
     "ColOut": (1, "27621ea4226cce4c"),
     "Curriculum": (1, "9b43b146a6cd4cf8"),
     "CutMix": (1, "dffaca410069c87c"),

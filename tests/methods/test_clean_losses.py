@@ -14,6 +14,7 @@ import reinvest as ri
 from reinvest.core.criterion import cross_entropy
 from reinvest.core.errors import InvalidValue, MissingIds, StoreError
 from reinvest.dynamics.trajectories import Trajectories
+from reinvest.evaluation.timing import timing_block
 from reinvest.loop.session import build_model, build_task
 from reinvest.methods.losses.clean_losses import _losses_of
 
@@ -173,3 +174,10 @@ def test_what_cannot_be_looked_at_is_refused() -> None:
         own_loop(ri.CleanLosses())
     with pytest.raises(MissingIds, match="Indexed"):
         own_loop(ri.CleanLosses(loader=DataLoader(TensorDataset(torch.rand(4, 5), torch.zeros(4, dtype=torch.int64)))))
+
+
+def test_a_timing_block_takes_the_looking_step_many_times() -> None:
+    """Its steps go beyond the run's last look, which no run does."""
+    plain = ri.Recipe(task="digits", model="mlp", duration="2ep", batch_size=512)
+    block = timing_block({"plain": plain, "watched": plain.with_("CleanLosses")}, "plain")
+    assert block.arms["watched"].seconds_per_step > block.arms["plain"].seconds_per_step
