@@ -16,6 +16,7 @@ from scipy import stats
 
 from reinvest.core.errors import InvalidValue, UnknownName
 from reinvest.evaluation import Verdict, mean_curve, predict, verdict
+from reinvest.evaluation.outcome import level_text
 
 OPPOSITE = {"better": "worse", "worse": "better"}
 quick = settings(max_examples=25, deadline=None, derandomize=True, database=None)
@@ -325,3 +326,13 @@ def test_about_ten_milliseconds() -> None:
         verdict(rows, "a")
         best = min(best, time.process_time() - started)
     assert best < 0.030
+
+
+def test_a_level_close_to_one_is_not_said_to_be_one() -> None:
+    assert [level_text(v) for v in (0.95, 0.9, 0.984, 0.9993, 1 - 1.08e-6)] == [
+        "95 %",
+        "90 %",
+        "98.4 %",
+        "99.93 %",
+        "99.99989 %",
+    ]

@@ -10,6 +10,7 @@ import pytest
 
 import reinvest as ri
 from reinvest.core.errors import InvalidValue, UnknownName
+from reinvest.evaluation.plan import plan
 from reinvest.evaluation.study import load_study
 
 BASE = {"task": "digits", "model": "mlp", "batch_size": 64, "optimizer": {"name": "sgd", "lr": 0.1}}
@@ -175,3 +176,37 @@ def test_numbers_in_a_study_file_may_have_an_exponent_without_a_point(tmp_path: 
         "arms: {a: {batch_size: 32}}\ndurations: [2ep, 4ep, 8ep, 16ep]\n"
     )
     assert load_study(file).baseline.optimizer["lr"] == 0.001
+
+
+def test_declared_looks_come_back_from_the_file_and_change_no_seed() -> None:
+    plain = ri.Study.from_dict(values(seeds=8))
+    assert "looks" not in plain.to_dict() and "spending" not in plain.to_dict()
+    study = ri.Study.from_dict(values(seeds=8, looks=[3, 5, 8], spending="pocock"))
+    assert study.looks == (3, 5, 8) and study.spending == "pocock"
+    again = study.to_dict()
+    assert again["looks"] == [3, 5, 8] and again["spending"] == "pocock"
+    assert ri.Study.from_dict(again).to_dict() == again
+    assert [(j.seed, j.identity) for j in plan(study)] == [(j.seed, j.identity) for j in plan(plain)]
+    assert ri.Study.from_dict(values(seeds=8, looks=[3, 8])).spending == "obrien-fleming"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"looks": [3, 5, 8]},
+            "the last look is the end of the study, got looks [3, 5, 8] and seeds 5; write seeds: 8",
+        ),
+        ({"looks": [2, 5]}, "a look is taken at 3 replicates or more, got [2, 5]"),
+        ({"looks": [4, 3, 5]}, "increase, got [4, 3, 5]"),
+        ({"looks": 5}, "whole numbers of seeds, at least one, got 5"),
+        ({"looks": []}, "got []"),
+        ({"spending": "pocock"}, "got spending 'pocock' without looks"),
+        ({"looks": [3, 5], "spending": "pocok"}, "did you mean 'pocock'?"),
+        ({"looks": [3, 5], "spending": 0.1}, "unknown spending function 0.1"),
+    ],
+)
+def test_looks_that_keep_no_error_rate_are_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises((InvalidValue, UnknownName)) as caught:
+        ri.Study.from_dict(values(**changes))
+    assert words in str(caught.value)

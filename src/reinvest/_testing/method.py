@@ -13,6 +13,7 @@ import inspect
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -241,6 +242,15 @@ class MethodContract:
             assert inspect.getdoc(documented)
 
     # ---- beyond the twelve: what every user's loop may do ------------------------------------------------------
+
+    def test_13_without_a_horizon_a_short_run_begins_a_longer_one(self) -> None:
+        """Clause 13: bit for bit, up to where the short run ends; a method of which that is not true has `horizon`."""
+        if self.make().horizon:
+            return
+        longer = ChainLoop(replace(self.setup, epochs=2 * self.setup.epochs), [self.make()])
+        with longer.attached():
+            longer.train(until=self.setup.total_steps)
+        assert differences(longer.result(), ChainLoop(self.setup, [self.make()]).run().result()) == []
 
     def test_a_specification_builds_the_same_method(self) -> None:
         """Plain values from which a recipe builds the method again."""

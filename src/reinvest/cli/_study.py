@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,17 @@ from ._verdicts import exit_code, print_table
 
 if TYPE_CHECKING:
     from ..evaluation.compare import Listener, Verdicts
+    from ..evaluation.looks import Look
+    from ..evaluation.outcome import Verdict
     from ..evaluation.plan import Job
     from ..evaluation.study import Study
 
 QUIET_SECONDS = 15.0
+ASK_ABOVE_HOURS = 1.0
+"""Hours of training from which on a terminal is asked first."""
 
 
-class _Display:
+class Display:
     """Runs done and time left on standard error: a bar on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
@@ -32,6 +36,7 @@ class _Display:
         self._begun = self._said = time.monotonic()
         self._bar: Any = None
         self._row: Any = None
+        self._clock: Any = None
 
     def start(self) -> None:
         if sys.stderr.isatty():
@@ -82,9 +87,14 @@ class _Display:
         if turn == 0:
             self._say("timing the arms side by side")
             if self._bar is not None:
-                self._row = self._bar.add_task("timing the arms side by side", total=rounds, count="")
+                self._clock = self._bar.add_task("timing the arms side by side", total=rounds, count="")
         if self._bar is not None:
-            self._bar.update(self._row, completed=turn, count=f"{turn}/{rounds} rounds")
+            self._bar.update(self._clock, completed=turn, count=f"{turn}/{max(turn, rounds)} rounds")
+
+    def looked(self, look: Look, verdicts: Mapping[str, Verdict]) -> None:
+        """The study has been judged at one of its declared looks."""
+        found = ", ".join(f"{arm} {v.verdict}" for arm, v in verdicts.items())
+        self._say(f"look {look.place + 1} of {len(look.looks)}, at {look.seeds} seeds: {found}")
 
 
 def _amount(job: Job) -> float:
@@ -97,12 +107,21 @@ def _amount(job: Job) -> float:
 def listening() -> Iterator[Listener]:
     from ..evaluation.compare import Listener
 
-    display = _Display()
+    display = Display()
     display.start()
     try:
-        yield Listener(planned=display.planned, done=display.finished, timing=display.timing)
+        yield Listener(planned=display.planned, done=display.finished, timing=display.timing, looked=display.looked)
     finally:
         display.stop()
+
+
+def calibrated(study: Study, folder: str, runs: int, **machine: Any) -> None:
+    """Train separate runs of the baseline that say how far points of one-run curves are off."""
+    from ..evaluation.calibrating import calibrate
+    from ..store import Store
+
+    with listening() as listener:
+        calibrate(study, Store(folder), runs, on_done=listener.done, **machine)
 
 
 def run_and_report(study: Study, folder: str, file: Path, out: Output, *, reproduce: str, **settings: Any) -> int:
@@ -158,6 +177,19 @@ def check_study_options(options: Namespace) -> None:
     beside = str(Path(options.study).resolve().parent)
     if beside not in sys.path:
         sys.path.append(beside)
+
+
+def asks(yes: bool, out: Output) -> bool:
+    """Whether somebody is there to be asked, and wants to be."""
+    return not yes and not out.as_json and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def agreed(runs: int, hours: float) -> bool:
+    """Whether whoever sits at the terminal agrees to train for so long; short work is not asked about."""
+    if hours <= ASK_ABOVE_HOURS:
+        return True
+    print(f"{runs:,} runs, about {hours:.1f} hours; go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def machine_of(options: Namespace) -> dict[str, Any]:

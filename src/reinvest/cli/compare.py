@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,8 @@ from jsonargparse import Namespace
 
 from ._output import Output, plural, size_text, time_text
 from ._parser import Command, Parser, option, store_option
-from ._study import check_study_options, machine_of
+from ._study import ASK_ABOVE_HOURS, agreed, asks, check_study_options, machine_of
 from ._verdicts import target
-
-ASK_ABOVE_HOURS = 1.0
 
 
 def machine_options(parser: Parser) -> None:
@@ -44,6 +41,13 @@ def _arguments(parser: Parser) -> None:
         metavar="H",
         help=("begin no replicate (one seed of every arm and duration) that would not end within H hours of now"),
     )
+    option(
+        parser,
+        "--calibrate",
+        type=int,
+        metavar="N",
+        help="for a curve out of one run: first train N separate runs of the baseline at the shortest and longest duration",
+    )
     parser.add_argument(
         "--yes",
         action="store_true",
@@ -69,18 +73,16 @@ def _run(options: Namespace, out: Output) -> int:
     if options.dry_run:
         return _dry_run(study, options.store, machine, out)
     file = target(options.get("out") or f"{Path(options.study).stem}.html")
-    if (
-        not options.yes
-        and not out.as_json
-        and sys.stdin.isatty()
-        and sys.stderr.isatty()
-        and not _agreed(study, options.store, machine)
-    ):
+    if asks(options.yes, out) and not _agreed(study, options.store, machine):
         out.note("nothing was run")
         return 0
     from ._study import run_and_report
 
     command = f"reinvest compare {shlex.quote(options.study)} --store {shlex.quote(options.store)}"
+    if options.get("calibrate") is not None:
+        from ._study import calibrated
+
+        calibrated(study, options.store, int(options.calibrate), **machine)
     return run_and_report(
         study, options.store, file, out, reproduce=command, max_hours=options.get("max_hours"), **machine
     )
@@ -112,15 +114,7 @@ def _agreed(study: Any, folder: str, machine: dict[str, Any]) -> bool:
     from ..store import Store
 
     cost = estimate(study, Store(folder), **machine)
-    if cost["hours"] <= ASK_ABOVE_HOURS:
-        return True
-    print(
-        f"{cost['runs'] - cost['found']:,} runs, about {cost['hours']:.1f} hours; go on? [y/N] ",
-        end="",
-        file=sys.stderr,
-        flush=True,
-    )
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return agreed(cost["runs"] - cost["found"], cost["hours"])
 
 
 COMPARE = Command(
@@ -136,7 +130,10 @@ COMPARE = Command(
         '    own: {command: "python mine.py --duration {duration} --seed {seed}"}   # leaves a recorded run\n'
         "  durations: [3ep, 6ep, 12ep, 24ep]     # ep epochs, st steps; at least 4, at most a factor 3 apart\n"
         "  seeds: 5                              # runs per arm and duration, at least 3\n"
-        "  tuning: {baseline: 10, smooth: 10}    # trials spent on each; left out: a claim about these recipes only\n\n"
+        "  tuning: {baseline: 10, smooth: 10}    # trials spent on each; left out: a claim about these recipes only\n"
+        "  looks: [3, 5]                         # seeds at which it may be judged, and end if every arm is decided\n"
+        "  spending: obrien-fleming              # how the looks share the error rate; or pocock: all alike\n"
+        "  curve: cooldown-branch                # all durations out of one run, for about half the price; or cyclic\n\n"
         "Exit code 0 if any arm got a verdict, 3 if every arm is not comparable."
     ),
     examples=(

@@ -114,6 +114,9 @@ class Method:
     """Whether `start` goes by the model's parameters as surgery leaves them, wherever the method is listed."""
     single: ClassVar[bool] = False
     """Whether a chain holds at most one of it."""
+    horizon: bool = False
+    """Whether what it does or keeps depends on how long the run is, so that a short run is not the beginning of a longer
+    one; of the class, or set by the constructor where it hangs on the arguments."""
     diagnostic: ClassVar[bool] = False
     """Whether it only watches, so that all its arguments change nothing: no efficiency method, and not counted as one."""
     arguments: dict[str, Any]

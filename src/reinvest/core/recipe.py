@@ -16,6 +16,9 @@ from .errors import InvalidValue, unknown
 PRECISIONS = ("fp32", "bf16", "fp16")
 OPTIMIZER = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
 SCHEDULE = {"name": "cosine", "warmup": 0.05}
+SOURCES = ("init", "order", "augment", "methods", "dropout")
+"""What a run's seed decides: initial weights, the order of the examples, the task's random views of them, all draws of
+methods, and what modules (dropout) draw from torch's own generator."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Recipe:
 
     task, model, schedule: a built-in name, "package.module:factory", or {"name": ..., argument: value, ...}.
     optimizer: {"name": any optimizer of torch.optim, "lr": ...}. methods: instances, names, or {"name": ..., ...}.
-    precision: "fp32", or "bf16" / "fp16" autocast. Only plain values (text, numbers, booleans, None, lists and dicts
+    precision: "fp32", or "bf16" / "fp16" autocast. seeds: {source: seed} for some of `SOURCES` that shall not go by the
+    run's seed, so that runs can differ in the others alone. Only plain values (text, numbers, booleans, None, lists and dicts
     of them) are taken; objects and lambdas are refused, because another process could not build them again.
 
     Raises InvalidValue for a value that breaks a rule and UnknownName for an unknown name.
@@ -38,6 +42,7 @@ class Recipe:
     schedule: Any = field(default_factory=lambda: dict(SCHEDULE))
     precision: str = "fp32"
     methods: Any = ()
+    seeds: Any = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -57,6 +62,11 @@ class Recipe:
             raise unknown("precision", self.precision, PRECISIONS)
         if not isinstance(self.batch_size, int) or isinstance(self.batch_size, bool) or self.batch_size < 1:
             raise InvalidValue(f"a batch size is a whole number from 1 up, got {self.batch_size!r}; write e.g. 128")
+        put(self, "seeds", _seeds(self.seeds))
+
+    def seed_of(self, source: str, seed: int) -> int:
+        """The seed of one of `SOURCES` in a run of `seed`: the recipe's own for it, else the run's."""
+        return int(self.seeds.get(source, seed))
 
     def with_(self, *methods: Any, **changes: Any) -> Recipe:
         """A copy with these methods added and these fields replaced; unknown fields are refused with the known ones."""
@@ -84,8 +94,9 @@ class Recipe:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values (what a YAML file holds)."""
-        return {f.name: json.loads(json.dumps(getattr(self, f.name))) for f in fields(self)}
+        """All fields as plain values (what a YAML file holds); seeds only if there are any."""
+        kept = [f.name for f in fields(self) if f.name != "seeds" or self.seeds]
+        return {name: json.loads(json.dumps(getattr(self, name))) for name in kept}
 
     def canonical(self) -> str:
         """One line of JSON with sorted keys; fields and arguments that equal their defaults are left out."""
@@ -99,6 +110,7 @@ class Recipe:
             "schedule": SCHEDULE,
             "precision": "fp32",
             "methods": [],
+            "seeds": {},
         }
         kept = {k: v for k, v in values.items() if k not in plain or v != plain[k]}
         return json.dumps(_same_numbers(kept), sort_keys=True, separators=(",", ":"))
@@ -316,6 +328,17 @@ def _refuse_missing(spec: Mapping[str, Any], made: Any) -> None:
             f"{spec['name']} needs the argument{'s' * (len(missing) > 1)} {' and '.join(missing)}, got "
             f"{', '.join(_arguments(spec)) or 'none'}; write {{{shown}}}, or --methods {spec['name']}.{missing[0]}=..."
         )
+
+
+def _seeds(value: Any) -> dict[str, int]:
+    if not isinstance(value, Mapping):
+        raise InvalidValue(f"seeds are a mapping from a source to its seed, got {value!r}; write {{'init': 3}}")
+    for source, seed in value.items():
+        if source not in SOURCES:
+            raise unknown("source of randomness", source, SOURCES)
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise InvalidValue(f"seeds are whole numbers, got {seed!r} for {source}; write {{'{source}': 3}}")
+    return {source: value[source] for source in SOURCES if source in value}
 
 
 def _optimizer(value: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Quality against steps comes from runs, stored or new; seconds per step come from
 from __future__ import annotations
 
 import functools
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +18,20 @@ from ..core.hardware import comparable
 from ..core.names import resolve
 from ..core.recipe import Recipe
 from ..loop.train import full_id
+from .calibrating import calibration, told
+from .course import Course
 from .estimate import estimate
-from .execute import Machine, Stopped, execute, machine_for, stop_workers, threads_of
+from .execute import Machine, machine_for, threads_of
 from .judge import holm, verdict
+from .judged import judgements, remember
+from .looks import Judgement, Look, decided, declared, undeclared
+from .onerun import SEPARATE, reading
 from .outcome import Verdict
-from .plan import Job, found, plan
+from .plan import Job, plan
 from .result import build_result, write_result
 from .settings import direction
 from .study import METRIC, MIN_SEEDS, Arm, Study
+from .study_checks import LEVEL
 from .timing import Block, run_seconds, strata_of, timing_block
 
 __all__ = ["Listener", "Verdicts", "compare", "estimate", "judge", "run_study"]
@@ -67,6 +72,7 @@ class Listener:
     planned: Callable[[Sequence[Job], Sequence[Job]], None] = lambda jobs, todo: None
     done: Callable[[Job], None] = lambda job: None
     timing: Callable[[int, int], None] = lambda turn, rounds: None
+    looked: Callable[[Look, Mapping[str, Verdict]], None] = lambda look, verdicts: None
 
 
 def compare(
@@ -80,6 +86,7 @@ def compare(
     threads: int | None = None,
     device: str = "cpu",
     rounds: int = 10,
+    again: bool = True,
     max_hours: float | None = None,
     listener: Listener | None = None,
     **declared: Any,
@@ -89,7 +96,7 @@ def compare(
     baseline, arms: recipes, callables (duration, seed, store) -> Run, or commands with {duration} and {seed}.
     durations: at least 4, such as ["5ep", "10ep", "20ep", "40ep"]; seeds: runs per arm and duration, at least 3.
     workers: processes that train at the same time (default: one per core on a CPU, one on a GPU; always one if any arm
-    is not a recipe, whose seconds are those of its runs); threads: of torch in each (default on a CPU: 1); rounds: of the timing block; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
+    is not a recipe, whose seconds are those of its runs); threads: of torch in each (default on a CPU: 1); rounds: of the timing block; again: the baseline takes part in it a second time; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
     tuning, metric, higher_is_better, about (see Study).
 
     Runs that the store holds are not repeated. Raises InvalidValue for a plan that cannot end in a verdict.
@@ -102,6 +109,7 @@ def compare(
         threads=threads,
         device=device,
         rounds=rounds,
+        again=again,
         max_hours=max_hours,
         listener=listener,
     )
@@ -115,51 +123,73 @@ def run_study(
     threads: int | None = None,
     device: str = "cpu",
     rounds: int = 10,
+    again: bool = True,
     max_hours: float | None = None,
     listener: Listener | None = None,
     reproduce: str = "",
 ) -> Verdicts:
-    """`compare` for a study that is already put together (from a file, say); reproduce: the command to print."""
+    """`compare` for a study that is already put together (from a file, say); reproduce: the command to print.
+
+    Where looks are declared it is judged at each of them, and ends with the first at which every arm is decided.
+    """
     listener = listener or Listener()
     study = study.resolved(functools.partial(full_id, store))
     machine = machine_for(study, workers, threads, device)
-    begun = time.perf_counter()
-    study = _with_metric(study)
-    jobs = plan(study)
-    todo = [job for job in jobs if found(job, store) is None]
-    listener.planned(jobs, todo)
-    flags: list[str] = []
-    try:
-        with threads_of(machine):
-            execute(
-                todo, store, machine, max_seconds=None if max_hours is None else max_hours * 3600, on_done=listener.done
+    study = with_metric(study)
+    course = Course(plan(study), store, machine, max_hours=max_hours, on_done=listener.done)
+    listener.planned(course.jobs, course.todo)
+    block: list[Block | None] = []
+
+    def judged(whole: int, look: Look | None, *flags: str) -> Verdicts:
+        now, before = Judgement(whole, study.looks or (), study.spending), judgements(study, store)
+        off = calibration(study, course.runs(whole), store)
+        with store.lending():
+            block[:] = block or [_time(study, machine, rounds, again, listener)]
+            found_out = judge(
+                study,
+                course.runs(whole),
+                block[0],
+                flags={a: (*flags, *told(study, off), *undeclared(now, seen, LEVEL)) for a, seen in before.items()},
+                cost=course.cost(whole),
+                reproduce=reproduce,
+                look=look,
             )
-    except Stopped as stopped:
-        if stopped.replicates < MIN_SEEDS:
-            raise InvalidValue(
-                f"a verdict needs {MIN_SEEDS} whole replicates, got {stopped.replicates} within --max-hours {max_hours:g}; "
-                "allow more time and run the same command again: finished runs are kept"
-            ) from None
-        jobs = [job for job in jobs if job.replicate < stopped.replicates]
-        flags.append(
-            f"stopped after {stopped.replicates} of {study.seeds} replicates, at the end of --max-hours {max_hours:g}"
-        )
-    finally:
-        stop_workers()
-    runs = {job: found(job, store) for job in jobs}
-    with store.lending():
-        block = _time(study, machine, rounds, listener)
-        return judge(
-            study,
-            runs,
-            block,
-            flags=flags,
-            cost={"runs": len(jobs), "found": len(jobs) - len(todo), "seconds": time.perf_counter() - begun},
-            reproduce=reproduce,
+        if study.curve != SEPARATE:
+            found_out.result["calibration"] = {"kind": study.curve, "rows": off}
+        remember(study, whole, store)
+        return found_out
+
+    verdicts: Verdicts | None = None
+    previous: Look | None = None
+    for look in declared(study.looks, LEVEL, study.spending) if study.looks else [None]:
+        whole = study.seeds if look is None else look.seeds
+        reached = course.train(whole)
+        if reached < whole:
+            flag = f"stopped after {reached} of {study.seeds} replicates, at the end of --max-hours {max_hours or 0:g}"
+            if previous is not None:
+                return judged(previous.seeds, previous, flag)
+            _check_replicates(reached, MIN_SEEDS if look is None else whole, max_hours)
+            return judged(reached, None, flag)
+        if look is not None and previous is not None and verdicts is not None:
+            look = look.after(previous, {name: v.verdict for name, v in verdicts.items()})
+        verdicts, previous = judged(whole, look), look
+        if look is not None:
+            listener.looked(look, verdicts)
+            if decided(v.verdict for v in verdicts.values()):
+                break
+    assert verdicts is not None
+    return verdicts
+
+
+def _check_replicates(reached: int, least: int, max_hours: float | None) -> None:
+    if reached < least:
+        raise InvalidValue(
+            f"a verdict needs {least} whole replicates, got {reached} within --max-hours {max_hours or 0:g}; "
+            "allow more time and run the same command again: finished runs are kept"
         )
 
 
-def _with_metric(study: Study) -> Study:
+def with_metric(study: Study) -> Study:
     """The study with its metric, the task's own where it names none.
 
     A metric that the library's loop will not log is refused before hours are spent on runs without it.
@@ -176,7 +206,7 @@ def _with_metric(study: Study) -> Study:
     return study if study.metric else replace(study, metric=METRIC)
 
 
-def _time(study: Study, machine: Machine, rounds: int, listener: Listener) -> Block | None:
+def _time(study: Study, machine: Machine, rounds: int, again: bool, listener: Listener) -> Block | None:
     """The paired timing block over all arms that are recipes, at the middle duration; None if the baseline is not one."""
     recipes = {n: a for n, a in study.all_arms().items() if isinstance(a, Recipe)}
     if study.baseline_name not in recipes or len(recipes) < 2:
@@ -188,6 +218,7 @@ def _time(study: Study, machine: Machine, rounds: int, listener: Listener) -> Bl
             study.baseline_name,
             rounds=rounds,
             device=machine.device,
+            again=again,
             on_round=lambda turn: listener.timing(turn, rounds),
         )
 
@@ -197,37 +228,43 @@ def judge(
     runs: Mapping[Job, Any],
     block: Block | None,
     *,
-    flags: Sequence[str] = (),
+    flags: Mapping[str, Sequence[str]] | None = None,
     cost: Mapping[str, Any] | None = None,
     reproduce: str = "",
+    look: Look | None = None,
 ) -> Verdicts:
-    """Verdicts and the result of a study whose runs are there (values of `runs`; None: missing)."""
-    study = _with_metric(study)
-    prices = _prices(study, block)
-    points = [_point(study, job, run, prices) for job, run in runs.items() if run is not None]
-    own = [_point(study, job, run, {}) for job, run in runs.items() if run is not None]
-    shown: dict[str, Any] = {
-        "metric": study.metric,
-        "higher_is_better": _direction(study),
-        "test_examples": _test_examples(study),
-    }
+    """Verdicts and the result of a study whose runs are there (values of `runs`; None: missing).
+
+    flags: further ones, by arm; look: which of the declared looks this is, at whose level it is judged.
+    """
+    alpha = LEVEL if look is None else look.alpha
+    study = with_metric(study)
+    prices = prices_of(study.all_arms(), study.durations, block)
+    points = [point_of(study, job, run, prices) for job, run in runs.items() if run is not None]
+    own = [point_of(study, job, run, {}) for job, run in runs.items() if run is not None]
+    shown = shown_of(study)
     # One clock for each pair: the block's if it timed both arms, else that of the runs themselves for both.
     timed = [n for n in study.arms if block is not None and n in block.arms]
-    declared: dict[str, Any] = {"pairs": study.pairs, "tuning": study.tuning, **shown}
+    settings: dict[str, Any] = {"pairs": study.pairs, "tuning": study.tuning, "alpha": alpha, **shown}
     judged: dict[str, Verdict] = {}
     if block is not None and timed:
         timing = {n: {"log_ratio_variance": block.arms[n].log_ratio_variance, "df": block.arms[n].df} for n in timed}
-        judged |= verdict(points, study.baseline_name, arms=timed, timing=timing, **declared)
-    judged |= verdict(own, study.baseline_name, arms=[n for n in study.arms if n not in timed], **declared)
-    judged = holm({n: judged[n] for n in study.arms})
+        judged |= verdict(points, study.baseline_name, arms=timed, timing=timing, **settings)
+    judged |= verdict(own, study.baseline_name, arms=[n for n in study.arms if n not in timed], **settings)
+    judged = holm({n: judged[n] for n in study.arms}, alpha)
     if timed:
         note = (
             "judged by the seconds of the runs, both arms alike; the figure shows the baseline's from the timing block"
         )
         judged |= {n: replace(v, flags=(*v.flags, note)) for n, v in judged.items() if n not in timed}
+    if block is not None:
+        judged |= {n: replace(judged[n], flags=(*judged[n].flags, *block.flags)) for n in timed}
     for name, reason in _unlike(study, runs).items():
         judged[name] = Verdict(name, study.baseline_name, "not comparable", reasons=(reason,))
-    judged = {name: replace(v, flags=(*v.flags, *flags)) for name, v in judged.items()}
+    names = {name: v.verdict for name, v in judged.items()}
+    said = {} if look is None else look.flags(names)
+    more = flags or {}
+    judged = {n: replace(v, flags=(*v.flags, *said.get(n, ()), *more.get(n, ()))) for n, v in judged.items()}
     result = build_result(
         study,
         points,
@@ -239,20 +276,22 @@ def judge(
         reproduce=reproduce,
         own_clock=own,
     )
+    if look is not None:
+        result["looks"] = look.to_dict(names)
     return Verdicts(judged, result, block)
 
 
-def _prices(study: Study, block: Block | None) -> dict[tuple[str, str], float]:
+def prices_of(arms: Mapping[str, Arm], durations: Sequence[str], block: Block | None) -> dict[tuple[str, str], float]:
     """Seconds of a whole run by (arm, duration), from the timing block; arms without a recipe are left out."""
     from ..loop.session import Session
 
     prices: dict[tuple[str, str], float] = {}
     if block is None:
         return prices
-    for name, arm in study.all_arms().items():
+    for name, arm in arms.items():
         if not isinstance(arm, Recipe):
             continue
-        for duration in study.durations:
+        for duration in durations:
             session = Session(replace(arm, duration=duration), 0)
             with warnings.catch_warnings(), session.attached():
                 # The steps are counted here and not made, which the chain would otherwise report as a mistake.
@@ -262,20 +301,21 @@ def _prices(study: Study, block: Block | None) -> dict[tuple[str, str], float]:
     return prices
 
 
-def _point(study: Study, job: Job, run: Any, prices: Mapping[tuple[str, str], float]) -> dict[str, Any]:
-    finished = run.status == "finished"
-    own = run.seconds
+def point_of(study: Study, job: Job, run: Any, prices: Mapping[tuple[str, str], float]) -> dict[str, Any]:
+    """A run seen as (time, quality), a row for `verdict`; prices: seconds by (arm, duration) in place of the run's own."""
+    read = reading(run, study.metric, job.share)
     price = prices.get((job.arm, job.duration))
     once = float(run.cost.get("one_off_seconds") or 0.0)
     return {
         "arm": job.arm,
         "duration": job.duration,
         "seed": job.seed,
-        "steps": run.steps,
-        "seconds": (own if own is not None else float("nan")) if price is None else price + once,
-        "quality": run.quality(study.metric, "test") if finished else float("nan"),
+        "steps": read["steps"],
+        "seconds": read["seconds"] if price is None else price + once,
+        "quality": read["quality"],
         "status": run.status,
         "run": run.id,
+        **({} if study.curve == SEPARATE else {"kind": study.curve, "trunk": f"{job.arm} {job.seed}"}),
     }
 
 
@@ -295,11 +335,20 @@ def _unlike(study: Study, runs: Mapping[Job, Any]) -> dict[str, str]:
     return found_reasons
 
 
+def shown_of(study: Study) -> dict[str, Any]:
+    """Metric, its direction and the size of the test set of a study whose metric is known."""
+    return {
+        "metric": study.metric,
+        "higher_is_better": _direction(study),
+        "test_examples": _test_examples(study),
+    }
+
+
 def _direction(study: Study) -> bool:
     """Whether higher is better: as declared, by the metric's name, or as the task says of its own metric."""
     from ..loop.session import build_task
 
-    study = _with_metric(study)
+    study = with_metric(study)
     by_name = direction(study.metric, study.higher_is_better)
     recipe = next((a for a in study.all_arms().values() if isinstance(a, Recipe)), None)
     if study.higher_is_better is not None or not by_name or recipe is None:

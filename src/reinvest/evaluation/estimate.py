@@ -4,17 +4,69 @@ from __future__ import annotations
 
 import functools
 import statistics
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..core.recipe import Recipe
 from ..loop.train import full_id
 from .execute import Machine, machine_for, threads_of
-from .plan import found, plan
-from .study import Study
+from .onerun import share_of_separate
+from .plan import Job, found, plan
+from .study import Arm, Study
 from .timing import steps_of
 
 STEPS_PER_PROBE = 12
+
+
+@dataclass(frozen=True)
+class Price:
+    """What the runs of one recipe arm cost: seconds per step, {duration: steps}, and what a run keeps on disk.
+
+    size: bytes of the weights; rows: training examples; classes; per_epoch: steps per epoch.
+    """
+
+    per_step: float
+    steps: Mapping[str, int]
+    size: int
+    rows: int
+    classes: int
+    per_epoch: int
+
+    def seconds(self, duration: str) -> float:
+        """Of one run."""
+        return self.steps[duration] * self.per_step
+
+    def disk(self, duration: str) -> float:
+        """Bytes of one run."""
+        return self.size + self.rows * (self.classes + 8 * -(-self.steps[duration] // self.per_epoch))
+
+
+def prices(arms: Mapping[str, Arm], durations: Sequence[str], store: Any, machine: Machine) -> dict[str, Price]:
+    """The prices of those arms that are recipes, from a dozen trial steps of each."""
+    found_prices = {}
+    for name, arm in arms.items():
+        if isinstance(arm, Recipe):
+            with store.lending():
+                per_step, size, rows, classes, per_epoch = probe(replace(arm, duration=durations[0]), machine)
+            steps = {d: steps_of(replace(arm, duration=d)) for d in durations}
+            found_prices[name] = Price(per_step, steps, size, rows, classes, per_epoch)
+    return found_prices
+
+
+def hours_by_arm(
+    study: Study, todo: Iterable[Job], seconds: Mapping[tuple[str, str], float], machine: Machine
+) -> dict[str, float]:
+    """Hours that training these jobs of a study takes on the machine's workers, each arm's share of them by name.
+
+    seconds: of one separate run, by (arm, duration); arms that it does not hold are left out.
+    """
+    each = share_of_separate(study.curve, study.durations) / machine.workers / 3600
+    hours = {name: 0.0 for name in study.all_arms() if (name, study.durations[0]) in seconds}
+    for job in todo:
+        if job.arm in hours:
+            hours[job.arm] += each * seconds[job.arm, job.duration]
+    return hours
 
 
 def estimate(
@@ -29,29 +81,18 @@ def estimate(
     machine = machine_for(study, workers, threads, device)
     jobs = plan(study)
     todo = [job for job in jobs if found(job, store) is None]
-    per_step: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    disk = 0.0
-    for name, arm in study.all_arms().items():
-        if not isinstance(arm, Recipe):
-            continue
-        with store.lending():
-            per_step[name], size, rows, classes, per_epoch = probe(replace(arm, duration=study.durations[0]), machine)
-        steps = {d: steps_of(replace(arm, duration=d)) for d in study.durations}
-        seconds[name] = 0.0
-        for job in todo:
-            if job.arm == name:
-                seconds[name] += steps[job.duration] * per_step[name]
-                disk += size + rows * (classes + 8 * -(-steps[job.duration] // per_epoch))
+    priced = prices(study.all_arms(), study.durations, store, machine)
+    seconds = {(name, d): price.seconds(d) for name, price in priced.items() for d in study.durations}
+    hours = hours_by_arm(study, todo, seconds, machine)
     return {
         "runs": len(jobs),
         "found": len(jobs) - len(todo),
-        "hours": sum(seconds.values()) / machine.workers / 3600,
-        "hours_by_arm": {name: value / machine.workers / 3600 for name, value in seconds.items()},
-        "disk_bytes": int(disk),
+        "hours": sum(hours.values()),
+        "hours_by_arm": hours,
+        "disk_bytes": int(sum(priced[job.arm].disk(job.duration) for job in todo if job.arm in priced)),
         "workers": machine.workers,
         "threads": machine.threads,
-        "seconds_per_step": per_step,
+        "seconds_per_step": {name: price.per_step for name, price in priced.items()},
     }
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..core.protocols import IDENTITY_VARIABLE
 from ..core.recipe import Recipe
 from .links import USABLE, link
 from .plan import Job, found
-from .study import Study
+from .study import Arm, Study
 
 STORE_VARIABLE = "REINVEST_STORE"
 
@@ -36,7 +36,12 @@ class Machine:
 
 
 def machine_for(study: Study, workers: int | None, threads: int | None, device: str) -> Machine:
-    """Where the runs of a study execute; one at a time if any arm is not a recipe, as such runs are their own clock."""
+    """Where the runs of a study execute."""
+    return machine_of(study.all_arms().values(), workers, threads, device)
+
+
+def machine_of(arms: Iterable[Arm], workers: int | None, threads: int | None, device: str) -> Machine:
+    """Where these arms execute; one at a time if any is not a recipe, as such runs are their own clock."""
     import torch
 
     cores = os.cpu_count() or 1
@@ -46,7 +51,7 @@ def machine_for(study: Study, workers: int | None, threads: int | None, device: 
     if threads is not None and threads < 1:
         raise InvalidValue(f"threads is 1 or more, got {threads}; leave it out for one per worker")
     # One thread each, however many workers: runs of an earlier call with other workers must stay comparable.
-    if not all(isinstance(arm, Recipe) for arm in study.all_arms().values()):
+    if not all(isinstance(arm, Recipe) for arm in arms):
         count = 1
     return Machine(count, threads or (1 if device == "cpu" else torch.get_num_threads()), device)
 
@@ -89,31 +94,33 @@ def shielded() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def train_in_worker(recipe: dict[str, Any], seed: int, root: str, device: str) -> str:
-    """Train a recipe in a worker process; the id of its run in the store at `root`."""
+def train_in_worker(
+    recipe: dict[str, Any], seed: int, root: str, device: str, trunk: dict[str, Any] | None = None
+) -> str:
+    """Train a recipe in a worker process; the id of its run in the store at `root`. trunk: of the run it begins in."""
     from ..core.names import load
 
     try:
-        run = load("reinvest.loop.train:train")(
-            Recipe.from_dict(recipe),
-            seed,
-            load("reinvest.store:Store")(root),
-            device=device,
-            evaluations=1,
-            progress=False,
-        )
+        store = load("reinvest.store:Store")(root)
+        run = _train(Recipe.from_dict(recipe), seed, store, device, trunk and Recipe.from_dict(trunk))
     except KeyboardInterrupt:
         # The state is saved. A worker that lived on would take the next run from its queue.
         os._exit(130)
     return str(run.id)
 
 
+def _train(recipe: Recipe, seed: int, store: Any, device: str, trunk: Recipe | None) -> Any:
+    """The run of a recipe, and before it that of the trunk where the store does not have it."""
+    from ..loop.train import train
+
+    root = None if trunk is None else _train(trunk, seed, store, device, None)
+    return train(recipe, seed, store, device=device, evaluations=1, progress=False, trunk=root)
+
+
 def run_one(job: Job, store: Any, machine: Machine) -> Any:
     """Execute one job in this process and return its run."""
     if isinstance(job.what, Recipe):
-        from ..loop.train import train
-
-        return train(job.what, job.seed, store, device=machine.device, evaluations=1, progress=False)
+        return _train(job.what, job.seed, store, machine.device, job.trunk)
     if isinstance(job.what, str):
         return _command(job, store, machine)
     before = os.environ.get(IDENTITY_VARIABLE)
@@ -197,15 +204,15 @@ def execute(
     machine: Machine,
     *,
     max_seconds: float | None = None,
+    slowest: float = 0.0,
     on_done: Callable[[Job], None] | None = None,
 ) -> int:
     """Run the jobs replicate by replicate; returns how many replicates are complete.
 
     max_seconds: no replicate is begun that, at the pace of the ones before, would not end in time, so that all arms
-    always have equally many seeds. Raises what a job raises; KeyboardInterrupt after Ctrl-C, with finished runs kept.
+    always have equally many seeds; slowest: seconds of the slowest replicate before these. Raises what a job raises; KeyboardInterrupt after Ctrl-C, with finished runs kept.
     """
     begun = time.monotonic()
-    slowest = 0.0
     for replicate in sorted({job.replicate for job in jobs}):
         now = time.monotonic()
         if max_seconds is not None and (now - begun + slowest > max_seconds):
@@ -221,8 +228,10 @@ _pool: concurrent.futures.ProcessPoolExecutor | None = None
 def _batch(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Callable[[Job], None] | None) -> None:
     parallel = [job for job in jobs if isinstance(job.what, Recipe)] if machine.workers > 1 else []
     alone = [job for job in jobs if job not in parallel]
-    if parallel:
-        _in_workers(parallel, store, machine, on_done)
+    # Trunks first: what begins in the middle of them waits.
+    for wave in (False, True):
+        if some := [job for job in parallel if (job.trunk is not None) is wave]:
+            _in_workers(some, store, machine, on_done)
     for job in alone:
         run_one(job, store, machine)
         if on_done is not None:
@@ -231,11 +240,25 @@ def _batch(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Callable[
 
 def _in_workers(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Callable[[Job], None] | None) -> None:
     pool = worker_pool(machine)
+    # One run may stand for several jobs.
+    same: dict[str, list[Job]] = {}
+    for job in jobs:
+        same.setdefault(job.identity, []).append(job)
     # The longest first, so that no worker is left alone with a long run at the end.
-    ordered = sorted(jobs, key=lambda job: -float("".join(c for c in job.duration if c.isdigit() or c == ".")))
+    ordered = sorted(
+        (own[0] for own in same.values()),
+        key=lambda job: -float("".join(c for c in job.duration if c.isdigit() or c == ".")),
+    )
     with shielded():
         futures = {
-            pool.submit(train_in_worker, job.what.to_dict(), job.seed, str(store.path), machine.device): job
+            pool.submit(
+                train_in_worker,
+                job.what.to_dict(),
+                job.seed,
+                str(store.path),
+                machine.device,
+                job.trunk and job.trunk.to_dict(),
+            ): job
             for job in ordered
             if isinstance(job.what, Recipe)
         }
@@ -248,8 +271,8 @@ def _in_workers(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Call
                     f"a worker process ended while training {futures[future].arm!r} (out of memory, or killed); "
                     "run again with --workers 1: finished runs are kept"
                 ) from None
-            if on_done is not None:
-                on_done(futures[future])
+            for job in same[futures[future].identity] if on_done is not None else ():
+                on_done(job)
     except (KeyboardInterrupt, ReinvestError):
         stop_workers()
         raise

@@ -120,9 +120,14 @@ def ratio_text(value: float) -> str:
     return f"{value:.3f}" if abs(value - 1.0) < 0.0095 else f"{value:.3g}"
 
 
+def level_text(level: float) -> str:
+    """A level with the digits that tell it from 1: "95 %", "99.3 %", "99.93 %", "99.99989 %"."""
+    return f"{100 * level:.{max(3, 1 - math.floor(math.log10(max(1.0 - level, 1e-12))))}g} %"
+
+
 def interval_text(low: float, high: float, level: float) -> str:
     """An interval of ratios in words; open ends read "at least" and "at most"."""
-    name = f"{100 * level:.3g} % interval"
+    name = f"{level_text(level)} interval"
     if low > 0.0 and math.isfinite(high):
         return f"{name} {ratio_text(low)} to {ratio_text(high)}"
     if low > 0.0:

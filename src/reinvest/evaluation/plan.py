@@ -7,9 +7,12 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..core.duration import Duration
 from ..core.recipe import Recipe
 from ..core.streams import key
+from ..loop.branches import branch_of
 from ..loop.session import run_identity
+from . import onerun
 from .describe import describe
 from .links import USABLE, linked
 from .study import Arm, Study
@@ -27,6 +30,10 @@ class Job:
     seed: int
     what: Arm
     identity: str
+    trunk: Recipe | None = None
+    """The recipe of the run in whose middle this one begins."""
+    share: float = 1.0
+    """The share of the run at which its quality is read: below 1 where one run stands for several durations."""
 
 
 def seed_of(study: Study, name: str, duration: str, replicate: int) -> int:
@@ -49,7 +56,24 @@ def plan(study: Study) -> list[Job]:
     return jobs
 
 
+def _of_one_run(study: Study, name: str, arm: Recipe, duration: str, replicate: int) -> Job:
+    """A job of a study whose replicates have one run an arm for all durations: they share their seed."""
+    seed = seed_of(study, name, study.curve, replicate)
+    if study.curve == "cyclic":
+        recipe = onerun.cyclic(arm, study.durations)
+        share = Duration.parse(duration).amount / Duration.parse(study.durations[-1]).amount
+        return Job(name, duration, replicate, seed, recipe, run_identity(recipe, seed), share=share)
+    trunk = onerun.trunk(arm, study.durations)
+    identity = run_identity(trunk, seed)
+    if duration == study.durations[-1]:
+        return Job(name, duration, replicate, seed, trunk, identity)
+    recipe = onerun.branch(arm, duration, study.durations)
+    return Job(name, duration, replicate, seed, recipe, run_identity(recipe, seed, (branch_of(identity),)), trunk=trunk)
+
+
 def _job(study: Study, name: str, arm: Arm, duration: str, replicate: int) -> Job:
+    if study.curve != onerun.SEPARATE and isinstance(arm, Recipe):
+        return _of_one_run(study, name, arm, duration, replicate)
     seed = seed_of(study, name, duration, replicate)
     if isinstance(arm, Recipe):
         recipe = replace(arm, duration=duration)

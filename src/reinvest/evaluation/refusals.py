@@ -103,7 +103,7 @@ def pair_faults(
                 f"the points must hold the declared metric, received metric {value!r} where {settings.metric!r} is "
                 f"declared: pass metric={value!r} (and higher_is_better=False for a loss)."
             )
-    return faults + _tuning_faults(settings, names)
+    return faults + tuning_faults(settings, names)
 
 
 def overlap_faults(base: np.ndarray, method: np.ndarray, names: tuple[str, str]) -> list[str]:
@@ -245,7 +245,8 @@ def _cell_faults(name: str, done: Sequence[Point], scale: Scale, settings: Setti
     return faults
 
 
-def _tuning_faults(settings: Settings, names: tuple[str, str]) -> list[str]:
+def tuning_faults(settings: Settings, names: tuple[str, str]) -> list[str]:
+    """Fault of two arms that were tuned with unequal budgets; what was not declared is not judged."""
     if settings.tuning is None or any(name not in settings.tuning for name in names):
         return []
     for unit, ours, theirs in zip(("trials", "seconds"), *(settings.tuning[name] for name in names), strict=True):

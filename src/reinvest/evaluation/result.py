@@ -19,7 +19,7 @@ from .settings import direction
 
 if TYPE_CHECKING:
     from .study import Arm, Study
-    from .timing import Block
+    from .timing import ArmTiming, Block
 
 SCHEMA = 1
 
@@ -199,21 +199,27 @@ def _task(study: Study, shown: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _timing(block: Block) -> dict[str, Any]:
-    arms = {}
-    for name, arm in block.arms.items():
-        low, high = arm.interval()
-        arms[name] = {
-            "seconds_per_step": arm.seconds_per_step,
-            "ratio": math.exp(arm.log_ratio),
-            "ratio_low": low,
-            "ratio_high": high,
-        }
     return {
         "rounds": block.rounds,
         "clock": block.clock,
         "seconds": block.seconds,
-        "arms": arms,
+        "arms": {name: _timed(arm) for name, arm in block.arms.items()},
+        "again": None if block.again is None else _timed(block.again),
         "notes": list(block.notes),
+        "flags": list(block.flags),
+        "facts": dict(block.facts),
+    }
+
+
+def _timed(arm: ArmTiming) -> dict[str, Any]:
+    low, high = arm.interval()
+    return {
+        "seconds_per_step": arm.seconds_per_step,
+        "cpu_seconds_per_step": arm.clocks.get("cpu"),
+        "wall_seconds_per_step": arm.clocks.get("wall"),
+        "ratio": math.exp(arm.log_ratio),
+        "ratio_low": low,
+        "ratio_high": high,
     }
 
 

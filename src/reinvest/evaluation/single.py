@@ -13,7 +13,7 @@ import numpy as np
 from .cells import Arm, Scale
 from .curves import Array, Curves
 from .intervals import critical_ratio, scan_interval, scan_zero
-from .outcome import Verdict
+from .outcome import Verdict, level_text
 from .power import seeds_needed, smallest_effect
 from .settings import Settings
 from .twocurves import Setting, back_transformed, decomposition, prepare
@@ -91,7 +91,7 @@ def _difference(
 
 
 def _decide(low: float, high: float, narrow: tuple[float, float], settings: Settings) -> tuple[str, str]:
-    level = f"{100 * (1.0 - settings.alpha):.3g} %"
+    level = level_text(1.0 - settings.alpha)
     edge = math.log(1.0 + settings.margin)
     if low > 0.0:
         return "better", f"the {level} interval of the speed-up lies above 1"

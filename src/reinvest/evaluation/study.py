@@ -11,8 +11,9 @@ from typing import Any
 
 from ..core.errors import InvalidValue, ReinvestError, unknown
 from ..core.recipe import Recipe
+from .onerun import SEPARATE, check_one_run
 from .settings import check_settings
-from .study_checks import check_arms, check_durations, parse_durations
+from .study_checks import check_arms, check_durations, check_looks, parse_durations
 
 Arm = Recipe | str | Callable[..., Any]
 """A recipe; a command with {duration} and {seed}; or a callable (duration, seed, store) -> Run."""
@@ -30,7 +31,10 @@ class Study:
     run has its own seed unless pairs="duration" (the same seeds in all arms, new ones for each duration). tuning:
     {arm: trials} or {arm: {"trials": n, "seconds": s}} if the arms were tuned; left out, the claim is about these
     recipes only. metric: left out, the task's own ("accuracy" where no arm is a recipe). higher_is_better: left out, it goes
-    by the metric's name or by the task. Raises InvalidValue for a plan that could not end in a verdict.
+    by the metric's name or by the task. looks: numbers of whole replicates, the last one `seeds`, at which the study may be
+    judged, and ends where every arm is decided; spending: how they share the error rate, "obrien-fleming" (early looks
+    take next to none) or "pocock" (all alike). curve: how points are made, by a "separate" run each, or all of a replicate by
+    one run: "cyclic" or "cooldown-branch" (see `onerun`). Raises InvalidValue for a plan that could not end in a verdict.
     """
 
     baseline: Arm
@@ -44,6 +48,9 @@ class Study:
     metric: str = ""
     higher_is_better: bool | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+    looks: Sequence[int] | None = None
+    spending: str = ""
+    curve: str = SEPARATE
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -54,6 +61,9 @@ class Study:
             raise InvalidValue(
                 f"a verdict needs at least {MIN_SEEDS} seeds per arm and duration, got {self.seeds!r}; write seeds: 5"
             )
+        looks, spending = check_looks(self.looks, self.seeds, self.spending, least=MIN_SEEDS)
+        put(self, "looks", looks)
+        put(self, "spending", spending)
         for field_name in ("arms", "about"):
             value: Any = getattr(self, field_name)
             if not isinstance(value, Mapping):
@@ -79,6 +89,7 @@ class Study:
             if name not in self.all_arms():
                 raise unknown("arm in tuning", name, self.all_arms())
         check_arms(self.all_arms())
+        check_one_run(self.curve, self.all_arms(), self.durations)
         tasks = {str(a.task) for a in self.all_arms().values() if isinstance(a, Recipe)}
         if len(tasks) > 1:
             raise InvalidValue(
@@ -148,10 +159,13 @@ class Study:
             ("tuning", None),
             ("metric", ""),
             ("higher_is_better", None),
+            ("looks", None),
+            ("spending", ""),
+            ("curve", SEPARATE),
         ):
             value = getattr(self, name)
             if value != default:
-                out[name] = dict(value) if isinstance(value, Mapping) else value
+                out[name] = _plain(value)
         return out
 
 
@@ -231,6 +245,10 @@ def _arm_from(value: Any, base: Arm | None, durations: Sequence[str]) -> Arm:
     return base.with_(*(added if isinstance(added, list) else [added]), **changes)
 
 
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
+
+
 def _arm_to(arm: Arm, base: Arm | None = None) -> dict[str, Any]:
     if isinstance(arm, str):
         return {"command": arm}
@@ -244,7 +262,9 @@ def _arm_to(arm: Arm, base: Arm | None = None) -> dict[str, Any]:
     shared = len(theirs["methods"])
     if values["methods"][:shared] != theirs["methods"]:
         values["all_methods"] = values.pop("methods")
-        return {k: v for k, v in values.items() if v != theirs.get(k)}
-    changed = {k: v for k, v in values.items() if k != "methods" and v != theirs[k]}
+        return {k: v for k, v in {**values, "seeds": arm.seeds}.items() if v != theirs.get(k, {})}
+    changed = {k: v for k, v in values.items() if k != "methods" and v != theirs.get(k)}
+    if "seeds" in theirs and not arm.seeds:
+        changed["seeds"] = {}
     added = values["methods"][shared:]
     return {**changed, **({"methods": added} if added else {})}

@@ -11,9 +11,14 @@ from typing import Any
 from ..core.duration import Duration
 from ..core.errors import InvalidValue
 from ..core.recipe import Recipe
+from .looks import levels
 
 MIN_DURATIONS = 4
 MAX_STEP = 3.0
+LEVEL = 0.05
+"""Two-sided error rate of a study."""
+SPENDING = "obrien-fleming"
+"""Of a study that declares looks and no spending."""
 
 
 def parse_durations(durations: Any) -> list[Duration]:
@@ -46,6 +51,27 @@ def check_durations(parsed: Sequence[Duration]) -> None:
             raise InvalidValue(
                 f"neighbouring durations differ by at most a factor {MAX_STEP:g}, got {a:g} and {b:g}; put one between them"
             )
+
+
+def check_looks(looks: Any, seeds: int, spending: Any, *, least: int) -> tuple[tuple[int, ...] | None, str]:
+    """The declared looks as a tuple and their spending function, or (None, ""); refuse looks that keep no error rate."""
+    if looks is None:
+        if spending:
+            raise InvalidValue(
+                f"spending is shared between looks, got spending {spending!r} without looks; write e.g. looks: [3, 5, {seeds}]"
+            )
+        return None, ""
+    spending = spending or SPENDING
+    levels(looks, LEVEL, spending)
+    if looks[0] < least:
+        raise InvalidValue(
+            f"a look is taken at {least} replicates or more, got {list(looks)}; leave out those before {least}"
+        )
+    if looks[-1] != seeds:
+        raise InvalidValue(
+            f"the last look is the end of the study, got looks {list(looks)} and seeds {seeds}; write seeds: {looks[-1]}"
+        )
+    return tuple(looks), spending
 
 
 def check_arms(arms: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from .cells import Arm, Scale, trend_variances
 from .curves import Array, Curves, arm_curves
 from .dependence import Spread, arm_correlation, pairing_fault, spread_of
 from .intervals import POINTS, WINDOW_NAMES, WINDOWS, Evidence, contrast
-from .outcome import Verdict, Window, ratio_text
+from .outcome import Verdict, Window, level_text, ratio_text
 from .power import seeds_needed, smallest_effect
 from .settings import Settings
 
@@ -37,7 +37,8 @@ def prepare(base: Arm, method: Arm, settings: Settings) -> Setting:
     paired = settings.pairs is not None and not fault
     flags = [f"pairs were declared but {fault}: compared unpaired, which is valid and wider"] if fault else []
     spread = spread_of([base, method], [ours, theirs], paired=paired)
-    if spread.mode.startswith("one block"):
+    planned = all(c.startswith("study ") for arm in (base, method) for cell in arm.clusters for c in cell)
+    if spread.mode.startswith("one block") and not planned:
         flags.append(
             "runs repeat a seed, trunk or study over cells, which costs power: fresh seeds in every cell tell more"
         )
@@ -150,7 +151,7 @@ def _decide(
     """The verdict's name and why; low, high: logs of the interval of the whole."""
     faster = [w.name for w in windows if w.low > 1.0]
     slower = [w.name for w in windows if w.high < 1.0]
-    level = f"{100 * (1.0 - settings.alpha):.3g} %"
+    level = level_text(1.0 - settings.alpha)
     if faster and slower:
         return "mixed", [
             f"{' and '.join(faster)} runs are faster and {' and '.join(slower)} runs slower, each beyond its "
@@ -164,7 +165,7 @@ def _decide(
     ends = [evidence.bounds(window, 1.0 - settings.alpha) for window in range(len(WINDOWS))]
     if all(-edge < a and b < edge for a, b in ends):
         return "equivalent", [
-            f"the {100 * (1.0 - 2.0 * settings.alpha):.3g} % intervals of the whole range and of its three parts lie "
+            f"the {level_text(1.0 - 2.0 * settings.alpha)} intervals of the whole range and of its three parts lie "
             f"within {100 * settings.margin:.3g} % of 1"
         ]
     if low > 0.0 or high < 0.0:

@@ -62,7 +62,7 @@ def build_task(recipe: Recipe) -> Task:
 def build_model(recipe: Recipe, task: Task, seed: int) -> nn.Module:
     """A freshly initialised model; torch's own generator is left as it was."""
     with torch.random.fork_rng():
-        torch.manual_seed(key(seed, "init") >> 1)
+        torch.manual_seed(key(recipe.seed_of("init", seed), "init") >> 1)
         model = names.resolve("model", recipe.model["name"])(
             input_shape=tuple(task.input_shape), classes=task.classes, **_arguments(recipe.model)
         )
@@ -139,13 +139,13 @@ class _Begun:
         return iter(self.loader)
 
 
-def _replaying(load: Callable[..., Any], recipe: Recipe) -> Callable[..., Any]:
-    """A task's method `loader`, refused if it cannot be told whose views to show."""
+def _replaying(load: Callable[..., Any], recipe: Recipe, what: str, instead: str) -> Callable[..., Any]:
+    """A task's method `loader`, refused if it cannot be told whose views to show. what: needs that; instead: the remedy."""
     known = inspect.signature(load).parameters.values()
     if not any(p.name == "views" or p.kind is p.VAR_KEYWORD for p in known):
         raise InvalidValue(
-            f"replayed views need a task whose loader takes views=(seed, epoch), got {recipe.task['name']!r} without; "
-            "add the parameter, or distil with source='records'"
+            f"{what} a task whose loader takes views=(seed, epoch), got {recipe.task['name']!r} without; "
+            f"add the parameter, or {instead}"
         )
     return load
 
@@ -159,7 +159,8 @@ class Session:
         self.model = build_model(recipe, self.task, seed).to(self.device)
         settings = _arguments(recipe.optimizer)
         self.optimizer = optimizer_class(recipe.optimizer["name"])(self.model.parameters(), **settings)
-        self.steps_per_epoch = len(self.task.loader("train", recipe.batch_size, seed=seed))
+        self._order, self._augment = (recipe.seed_of(source, seed) for source in ("order", "augment"))
+        self.steps_per_epoch = len(self.task.loader("train", recipe.batch_size, seed=self._order))
         if self.steps_per_epoch == 0:
             raise InvalidValue(
                 f"a batch is at most the training set, got batch size {recipe.batch_size}; choose a smaller one"
@@ -181,7 +182,7 @@ class Session:
             self.optimizer,
             duration=f"{self.total_steps}st",
             data=loader,
-            seed=self.seed,
+            seed=self.recipe.seed_of("methods", self.seed),
             criterion=self.task.criterion,
             scheduler=self.scheduler,
             scaler=self.scaler,
@@ -193,8 +194,13 @@ class Session:
         views = self.methods.views(epoch)
         load: Any = self.task.loader
         if views is not None:
-            load = functools.partial(_replaying(load, self.recipe), views=views)
-        whole = load("train", self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start)
+            load = _replaying(load, self.recipe, "replayed views need", "distil with source='records'")
+        elif self._augment != self._order:
+            views = self._augment, epoch
+            load = _replaying(load, self.recipe, "a seed for the views alone needs", "leave augment out of the seeds")
+        if views is not None:
+            load = functools.partial(load, views=views)
+        whole = load("train", self.recipe.batch_size, seed=self._order, epoch=epoch, start=start)
         return _Begun(whole, start) if start else whole
 
     def step(self, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -21,6 +21,7 @@ from ..core.hardware import facts
 from ..core.protocols import current_recorder
 from ..core.recipe import Recipe
 from ..core.streams import key
+from .branches import branch_of, marked_steps, refuse_horizons, trunk_state, trunks
 from .evaluate import evaluate
 from .progress import Bar
 from .session import Session, run_identity
@@ -77,6 +78,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     progress: bool | None = None,
     name: str | None = None,
+    trunk: Any = None,
 ) -> Any:
     """Train a recipe with one seed and return its Run; a run that the store already holds is returned, not repeated.
 
@@ -87,7 +89,9 @@ def train(
     same, so a stored run without those that were asked for is returned with a NotKeptWarning. evaluations: looks at the
     validation split on the way (outside the clock; the test split is read once, at the end). checkpoint_seconds: wall
     time between checkpoints; a killed run goes on from the last one, bit for bit. progress: a bar on the terminal
-    (default: only if it is one).
+    (default: only if it is one). trunk: a longer run of this recipe and seed, both cooling down at the end, in whose middle
+    this one begins, at one of its `forks`: the same weights as training it whole, for the price of its cool-down; its
+    seconds are those of the whole, its records begin at the fork.
 
     Runs may be named by the beginnings of their ids; the recipe is kept with the whole ones. A loss that is NaN or
     infinite ends the run with status "diverged". Raises RunBusy if another process trains the same run,
@@ -98,27 +102,27 @@ def train(
     find = functools.partial(full_id, store)
     recipe = recipe.resolved(find)
     parent_ids = tuple(dict.fromkeys([*(find(str(getattr(p, "id", p))) for p in parents), *recipe.parents]))
-    known = run_identity(recipe, seed, parent_ids)
-    found = store.find(known, status=("finished", "diverged"))
-    if found is not None:
+    roots = trunks(trunk, recipe, seed, store)
+    known = run_identity(recipe, seed, (*parent_ids, *(branch_of(root.identity) for root in roots)))
+    if (found := store.find(known, status=("finished", "diverged"))) is not None:
         return _as_asked(found, records)
     Methods(*recipe.build_methods())  # refuses a chain before anything is stored
-    title = name or f"{recipe.task['name']} {recipe.model['name']}"
+    begin = trunk_state(recipe, roots[0]) if roots else None
     recording = store.record(
-        title,
+        name or f"{recipe.task['name']} {recipe.model['name']}",
         task=recipe.task["name"],
         config=recipe.to_dict(),
         seed=seed,
-        parents=parent_ids,
+        parents=(*parent_ids, *(root.id for root in roots)),
         records=True if records is None else records,
         identity=known,
         once=True,
     )
     try:
         with torch.random.fork_rng(), recording as run:
-            torch.manual_seed(key(seed, "dropout") >> 1)
+            torch.manual_seed(key(recipe.seed_of("dropout", seed), "dropout") >> 1)
             run.note(**facts(where, recipe.precision))
-            _Training(recipe, seed, where, run, evaluations, checkpoint_seconds).go(progress)
+            _Training(recipe, seed, where, run, evaluations, checkpoint_seconds, begin).go(progress)
     except AlreadyFinished as ended:
         # Another process trained the same run while this one waited for it.
         return _as_asked(ended.run, records)
@@ -203,10 +207,19 @@ class _Training:
     """One run from its start, or its last checkpoint, to its end."""
 
     def __init__(
-        self, recipe: Recipe, seed: int, device: torch.device, run: Any, evaluations: int, checkpoint_seconds: float
+        self,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        run: Any,
+        evaluations: int,
+        checkpoint_seconds: float,
+        begin: dict[str, Any] | None = None,
     ) -> None:
         self.run = run
-        self.state = run.load_state()
+        self.state = run.load_state() or begin
+        if begin is not None:
+            run.note(branch=begin["branch"])
         steps = self.state["chain"]["total_steps"] if self.state else None
         if steps is None and Duration.parse(recipe.duration).unit == "min":
             steps = calibrate(recipe, seed, device)
@@ -214,6 +227,9 @@ class _Training:
         self.checkpoint_seconds = checkpoint_seconds
         total = self.session.total_steps
         self.marks = {math.ceil(total * k / evaluations) for k in range(1, evaluations + 1)}
+        self.reads, self.keeps = (marked_steps(recipe.schedule, what, total) for what in ("reads", "keeps"))
+        if self.reads or self.keeps:
+            refuse_horizons(self.session.methods.members, "a run that stands for several durations")
         self.look = CHECK_EVERY.get(device.type, 50)
 
     def go(self, progress: bool | None) -> None:
@@ -241,6 +257,12 @@ class _Training:
                     if step in self.marks:
                         self._evaluate("validation", step, epoch)
                         self.marks.discard(step)
+                    if step in self.reads:
+                        self._evaluate("test", step, epoch)
+                        self.reads.discard(step)
+                    if step in self.keeps:
+                        run.keep_state(step, session.state_dict())
+                        self.keeps.discard(step)
                     if due or interrupt.asked:
                         self._checkpoint()
                         saved, due = time.monotonic(), False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..core.errors import InvalidValue
 from ._check import ROUNDING
@@ -70,12 +70,15 @@ def one_cycle(progress: float, *, warmup: float = 0.3, final: float = 0.0) -> fl
     return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * _after(progress, warmup)))
 
 
-def cooldown(progress: float, *, share: float = 0.2, warmup: float = 0.0, final: float = 0.0) -> float:
+def cooldown(
+    progress: float, *, share: float = 0.2, warmup: float = 0.0, final: float = 0.0, forks: Sequence[float] = ()
+) -> float:
     """Linear from 0 to 1 during the warm-up, then 1, then 1 - sqrt(t) down to `final` (Hägele et al., 2405.18392).
 
     progress in [0, 1]; share: of the run that the cool-down takes, in (0, 1], with t its share done; warmup: share of
-    the run in [0, 1); final: factor at the end, in [0, 1]. Raises InvalidValue for a value outside its range, and for a
-    warm-up and a cool-down that take more than the whole run.
+    the run in [0, 1); final: factor at the end, in [0, 1]. forks: shares of the run, from the end of the warm-up to the
+    beginning of the cool-down, at which `train` keeps the state for shorter runs that begin there (`train(trunk=)`).
+    Raises InvalidValue for a value outside its range, and for a warm-up and a cool-down that take more than the whole run.
     """
     _checked(progress, warmup, final)
     if not 0.0 < share <= 1.0:
@@ -131,6 +134,23 @@ def cyclic(progress: float, *, cycles: int = 3, growth: float = 2.0, warmup: flo
     done = min(1.0, (progress - begin) / (ends[own] - begin))
     return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
+
+def _reads(*, cycles: int = 3, growth: float = 2.0, warmup: float = 0.0, final: float = 0.0) -> list[float]:
+    return cycle_ends(cycles, growth=growth, warmup=warmup)
+
+
+def _keeps(*, share: float = 0.2, warmup: float = 0.0, final: float = 0.0, forks: Sequence[float] = ()) -> list[float]:
+    for fork in forks:
+        if not warmup - ROUNDING <= fork <= 1.0 - share + ROUNDING:
+            raise InvalidValue(
+                f"forks lie between the end of the warm-up ({warmup:g} of the run) and the beginning of the cool-down "
+                f"({1.0 - share:g}), got {fork!r}; leave it out"
+            )
+    return list(forks)
+
+
+cyclic.reads = _reads  # type: ignore[attr-defined]  # shares of the run at which the test split is read
+cooldown.keeps = _keeps  # type: ignore[attr-defined]  # shares of the run at which the state is kept
 
 catalog: dict[str, Callable[..., float]] = {
     f.__name__: f for f in (constant, cooldown, cosine, cyclic, linear, one_cycle)

@@ -326,6 +326,12 @@ class Run:
         there = expected is not None or (self.path / FINDINGS).exists()
         return get_findings(self.path / FINDINGS, expected) if there else {}
 
+    def state_at(self, step: int) -> Any:
+        """The state that it kept at `step` for runs that begin there. Raises StoreError (naming the steps), CorruptFile."""
+        from .forks import get_fork
+
+        return get_fork(self.path, step, self._truth().get("files") or {})
+
     def leftovers(self) -> list[Path]:
         """Files that a killed process was still writing."""
         return sorted(self.path.glob("*" + PARTIAL))

@@ -17,6 +17,7 @@ from . import facts
 from .accumulate import Accumulator
 from .artifacts import PARTIAL, digest_of, get_state, put_json, put_state, put_tensors, sync_folder, writing
 from .findings import Findings
+from .forks import fork_files, put_fork
 from .lineage import with_reuse
 from .plain import number, plain
 from .run import (
@@ -218,6 +219,11 @@ class RunWriter:
         self._stale = False
         return state
 
+    def keep_state(self, step: int, state: Any) -> None:
+        """Keep the state at `step` for good, so that other runs can begin there. Raises as `save_state` does."""
+        self._open()
+        put_fork(self.path, step, state)
+
     def note(self, **more: Any) -> None:
         """Add plain values to the run's facts; "hardware" and "software" replace what was found."""
         self._open()
@@ -315,7 +321,7 @@ class RunWriter:
         self._files[CURVE] = digest_of(self.path / CURVE)
         if WEIGHTS not in self._files and (self.path / WEIGHTS).exists():
             self._files[WEIGHTS] = digest_of(self.path / WEIGHTS)
-        self._files |= self._findings.files()
+        self._files |= self._findings.files() | fork_files(self.path)
         with writing(self.path):
             sync_folder(self.path)
         curve = read_curve(self.path, whole=True)

@@ -88,6 +88,7 @@ class MaskingRate(Method):
         domains=("language",),
         references=("2202.08005",),
     )
+    horizon = True
     neutral: ClassVar = {"start": 0.0, "end": 0.0}
     example: ClassVar = {"start": 0.6, "end": 0.3, "vocabulary": 12}
 

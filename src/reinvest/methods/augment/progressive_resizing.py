@@ -109,6 +109,7 @@ class ProgressiveResizing(Method):
         "3 to 24 epochs (claims/progressive_resizing.json); at 32x32 pixels 1.66 (1.48 to 1.85; "
         "benchmarks/results/cifar10_small.json): small pictures have nothing to spare",
     )
+    horizon = True
     neutral: ClassVar = {"start": 1.0}
     example: ClassVar = {"start": 0.5, "delay": 0.3, "finetune": 0.3, "multiple": 2}
 

@@ -72,6 +72,7 @@ class SequenceLengthWarmup(Method):
         "to 1,600 steps (claims/sequence_length.json); the paper's gain, up to 3.7 times the time for "
         "GPT-2, is on equally many tokens at larger batches and rates",
     )
+    horizon = True
     neutral: ClassVar = {"start": 1.0}
     example: ClassVar = {"start": 0.25, "until": 0.8, "multiple": 2, "one_label": True}
 

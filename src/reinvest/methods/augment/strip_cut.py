@@ -89,6 +89,7 @@ class StripCut(Method):
         "3 to 24 epochs (claims/strip_cut.json); there is no published figure to compare with",
     )
     revision = 2
+    horizon = True
     neutral: ClassVar = {"strip": 0.0, "hole": 0.0}
     example: ClassVar = {"strip": 0.5, "hole": 0.5, "multiple": 2}
     single = True

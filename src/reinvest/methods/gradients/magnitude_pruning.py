@@ -78,6 +78,7 @@ class MagnitudePruning(Method):
         references=("2210.03044", "2210.13738"),
     )
     revision = 2
+    horizon = True
     neutral: ClassVar = {"sparsity": 0.0}
     example: ClassVar = {"sparsity": 0.7, "start": 0.1, "end": 0.8, "every": "2st"}
     single = True

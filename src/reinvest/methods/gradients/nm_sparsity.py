@@ -138,6 +138,7 @@ class NMSparsity(Method):
         conflicts=("EMA", "LAWA", "SWA"),
         references=("2402.04744", "2102.04010", "2302.01172"),
     )
+    horizon = True
     neutral: ClassVar = {"n": 4, "m": 4}
     example: ClassVar = {"n": 1, "m": 2, "dense": 0.2, "until": 0.7}
     single = True

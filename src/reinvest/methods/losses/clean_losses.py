@@ -51,6 +51,7 @@ class CleanLosses(Method):
         domains=("vision", "language", "tabular"),
     )
     diagnostic = True
+    horizon = True
     neutral: ClassVar = {}
     example: ClassVar = {"every": 1}
 

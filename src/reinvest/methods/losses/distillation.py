@@ -138,6 +138,8 @@ class Distill(Method):
         except InvalidValue:
             raise InvalidValue(f"{WEIGHT}, got {weight!r}; 0.9 is usual") from None
         self.until = _until(until)
+        scaled = not self.until.unit if isinstance(self.until, Duration) else self.until < 1.0
+        self.horizon = self.weight != self.last_weight or scaled
         self.every, self.whole_epochs = _every(every)
         self.probability = number(
             probability, "probability is above 0, up to 1 (each step)", "1.0 is usual", 0, 1, above=True

@@ -70,6 +70,7 @@ class SpikeWatch(Method):
         "share of the batch",
         domains=("vision", "language", "tabular", "audio"),
     )
+    horizon = True
     neutral: ClassVar = {}
     example: ClassVar = {"threshold": 1e-9, "window": 8, "around": 12, "check": 4}
     diagnostic = True

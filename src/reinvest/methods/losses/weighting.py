@@ -83,6 +83,7 @@ class Weighting(Scored):
         self.strength = number(strength, STRENGTH, "0.5 is usual", -1, 1)
         self.until = number(until, "until is a share of the run from 0 to 1", "1.0 is usual", 0, 1)
         self.anneal = switch(anneal, "anneal")
+        self.horizon = self.anneal or self.until < 1.0
         self._from(run, scores, loss, balance)
         self._table: Tensor | None = None
 

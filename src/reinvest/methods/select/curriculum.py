@@ -79,6 +79,7 @@ class Curriculum(Scored):
         domains=("vision", "language", "tabular"),
         references=("2012.03107",),
     )
+    horizon = True
     neutral: ClassVar = {"start": 1.0, "scores": [0.0]}
     example: ClassVar = {"scores": [(29 * i) % 48 / 48 for i in range(48)], "start": 0.4, "until": 0.8}
     uneven: ClassVar[bool] = True

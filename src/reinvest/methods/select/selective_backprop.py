@@ -131,6 +131,7 @@ class SelectiveBackprop(Method):
         self.end = number(end, "end is a share of the run from 0 to 1", "0.9 is usual", 0, 1)
         if self.begin > self.end:
             raise InvalidValue(f"selection starts before it ends, got start={start!r} and end={end!r}; swap them")
+        self.horizon = self.begin > 0.0 or self.end < 1.0
         self.keep = number(keep, KEEP, "0.5 is usual", 0, 1, above=True)
         self.scale = number(
             scale, "scale is a relative side above 0, up to 1 (full size)", "0.5 is usual", 0, 1, above=True

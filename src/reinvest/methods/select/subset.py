@@ -162,6 +162,7 @@ class Subset(Scored):
         self.replay = number(replay, REPLAY, "0.25 is usual", 0, 1)
         self.cap = number(cap, CAP, "0.95 is usual", 0, 1, above=True)
         self.until = number(until, "until is a share of the run from 0 to 1", "1.0 is usual", 0, 1)
+        self.horizon = self.until < 1.0
         self._from(run, scores, loss, balance)
         self._parts: tuple[Tensor, Tensor, int] | None = None
         self._mask: Tensor | None = None

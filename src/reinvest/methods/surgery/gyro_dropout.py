@@ -149,6 +149,7 @@ class GyroDropout(Method):
         domains=("vision", "language"),
         experimental=True,
     )
+    horizon = True
     neutral: ClassVar = {"subnetworks": None}
     example: ClassVar = {"subnetworks": 12, "together": 4}
     changes_model = True

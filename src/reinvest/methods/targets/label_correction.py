@@ -92,6 +92,7 @@ class LabelCorrection(Cleaned):
         self._from(run, p_clean, noise)
         begin = start if start is not None else 0.0 if self.runs else 0.3
         self.begin = number(begin, START, "0.3 is usual", 0, 1)
+        self.horizon = self.begin > 0.0
         self.decay = number(decay, DECAY, "0.7 is usual", 0, 1, below=True)
 
     def start(self, context: Context) -> None:

@@ -81,6 +81,7 @@ class EMA(Method):
                 f"a half-life is a positive duration in steps, epochs or a share of the run, got {half_life!r}; write "
                 "'100st'"
             )
+        self.horizon = self.decay is None and not self.half_life.unit
         self._decay = 0.0
         self._current: list[Tensor] = []
         self._average: list[Tensor] = []

@@ -55,6 +55,7 @@ class LAWA(Method):
         references=("2502.06761",),
     )
     revision = 2
+    horizon = True
     neutral: ClassVar = {"last": 1, "every": "1st"}
     example: ClassVar = {"last": 3, "every": "2st"}
 

@@ -71,6 +71,7 @@ class LayerFreezing(Method):
         "ResNet-8, 3 to 24 epochs (claims/layer_freezing.json); the paper saves up to a fifth of the time "
         "on DenseNets and ResNets, at some accuracy on the first, and nothing on VGG",
     )
+    horizon = True
     neutral: ClassVar = {"share": 0.0}
     example: ClassVar = {"start": 0.3, "share": 0.8, "stages": 3}
     single = True

@@ -62,6 +62,7 @@ class SWA(LAWA):
         references=("2209.14981",),
     )
     revision = 2
+    horizon = True
     neutral: ClassVar = {"start": 1.0}
     example: ClassVar = {"start": 0.3, "every": "2st"}
 

@@ -1,0 +1,85 @@
+"""How far points of one-run curves lie from those of separate runs: a few separate runs of the baseline tell, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..core.errors import InvalidValue
+from .execute import execute, machine_for, stop_workers, threads_of
+from .onerun import LEAST, SEPARATE, deviations, reading
+from .plan import Job, found, plan
+from .study import Study
+
+__all__ = ["calibrate", "calibration", "told"]
+
+MOST = 20
+"""Separate runs of a duration that are looked for in the store."""
+
+
+def calibrate(
+    study: Study,
+    store: Any,
+    runs: int,
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    on_done: Callable[[Job], None] | None = None,
+) -> int:
+    """Train separate runs of the baseline at the first and last duration; returns how many the store lacked.
+
+    runs: at each of the two durations, from 2 up. Raises InvalidValue for fewer, and for a study of separate runs.
+    """
+    if study.curve == SEPARATE:
+        raise InvalidValue("separate runs are their own calibration, got curve: separate; leave --calibrate out")
+    if runs < LEAST:
+        raise InvalidValue(f"a calibration has {LEAST} or more runs a duration, got {runs}; write --calibrate 3")
+    machine = machine_for(study, workers, threads, device)
+    todo = [job for job in _jobs(study, runs) if found(job, store) is None]
+    try:
+        with threads_of(machine):
+            execute(todo, store, machine, on_done=on_done)
+    finally:
+        stop_workers()
+    return len(todo)
+
+
+def calibration(study: Study, runs: Mapping[Job, Any], store: Any) -> list[dict[str, Any]]:
+    """Rows of `onerun.deviations` for the baseline, from separate runs that the store holds; [] for a study of such."""
+    if study.curve == SEPARATE:
+        return []
+    ours: dict[str, list[float]] = {}
+    for job, run in runs.items():
+        if run is not None and run.status == "finished" and job.arm == study.baseline_name:
+            quality = reading(run, study.metric, job.share)["quality"]
+            ours.setdefault(job.duration, []).append(quality)
+    separate: dict[str, list[float]] = {}
+    for job in _jobs(study, MOST, study.durations):
+        run = found(job, store)
+        if run is not None and run.status == "finished":
+            separate.setdefault(job.duration, []).append(run.quality(study.metric, "test"))
+    return deviations(ours, separate)
+
+
+def told(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What every verdict of a study says of how its points were made; [] for separate runs."""
+    if study.curve == SEPARATE:
+        return []
+    said = f"points of one run an arm and replicate ({study.curve}), those of a run counted as belonging together"
+    if not rows:
+        return [said, "not calibrated against separate runs: reinvest compare STUDY --calibrate 3"]
+    found_rows = ", ".join(
+        f"{row['difference']:+.3g} ({row['low']:+.3g} to {row['high']:+.3g}) at {row['duration']}" for row in rows
+    )
+    return [said, f"{study.metric} off that of separate runs of the baseline by {found_rows}"]
+
+
+def _jobs(study: Study, runs: int, durations: Sequence[str] | None = None) -> list[Job]:
+    """Jobs of separate runs of the baseline, with the seeds that a study of separate runs would have."""
+    chosen = durations or (study.durations[0], study.durations[-1])
+    plain = replace(study, curve=SEPARATE, seeds=max(runs, study.seeds), looks=None, spending="")
+    return [
+        job for job in plan(plain) if job.arm == study.baseline_name and job.duration in chosen and job.replicate < runs
+    ]

@@ -1,0 +1,156 @@
+"""A recipe against a stored baseline: what counts as regressed, what as not, and how rarely a copy is called worse."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import betaincinv
+from simulated_points import faster, flat, standard
+
+from reinvest.evaluation.gate import BASELINE, PRESENT, GateSettings, combined, judge_gate
+from reinvest.evaluation.timing import ArmTiming
+
+DURATIONS = (60, 120, 240, 480)
+SETTINGS = GateSettings(metric="accuracy", higher_is_better=True)
+
+
+def rows(curve: Any, rng: np.random.Generator, *, seeds: int = 5, sd: float = 0.004, each: float = 0.01) -> list[dict]:
+    """Points of one recipe: `each` seconds a step."""
+    return [
+        {
+            "duration": f"{steps}st",
+            "seed": 1000 * steps + k,
+            "steps": steps,
+            "seconds": steps * each,
+            "quality": float(1 - curve(np.array([float(steps)]))[0] + sd * rng.standard_normal()),
+            "status": "finished",
+        }
+        for steps in DURATIONS
+        for k in range(seeds)
+    ]
+
+
+def block(ratio: float, sd: float = 0.005) -> ArmTiming:
+    return ArmTiming({}, 0.01 * ratio, math.log(ratio), sd * sd, 17.0)
+
+
+def words(found: Any) -> dict[str, str]:
+    return {part.name: part.verdict for part in found}
+
+
+def test_a_copy_of_the_baseline_is_not_regressed_without_any_doubt() -> None:
+    points = rows(standard, np.random.default_rng(0))
+    found = judge_gate(points, points, None, SETTINGS)
+    assert words(found) == {"steps": "not regressed", "time": "not regressed"}
+    assert all(part.ratio == pytest.approx(1.0, abs=1e-12) for part in found)
+    assert combined(found) == "not regressed"
+
+
+def test_more_steps_to_equal_quality_is_a_regression_with_the_right_ratio() -> None:
+    rng = np.random.default_rng(1)
+    found = judge_gate(rows(standard, rng, sd=0.001), rows(faster(standard, 1 / 1.5), rng, sd=0.001), None, SETTINGS)
+    steps = found[0]
+    assert steps.name == "steps" and steps.verdict == "regressed"
+    assert steps.low < 1.5 < steps.high and steps.ratio == pytest.approx(1.5, rel=0.03)
+    assert combined(found) == "regressed"
+
+
+def test_dearer_steps_are_a_regression_in_time_alone() -> None:
+    points = rows(standard, np.random.default_rng(2))
+    dearer = [{**p, "seconds": p["seconds"] * 1.3} for p in points]
+    found = judge_gate(points, dearer, block(1.3), SETTINGS)
+    assert words(found) == {"steps": "not regressed", "time": "regressed"}
+    assert found[1].ratio == pytest.approx(1.3, rel=1e-6) and found[1].low < 1.3 < found[1].high
+    assert combined(found) == "regressed"
+
+
+def test_the_error_of_the_timing_block_decides_what_time_can_say() -> None:
+    points = rows(standard, np.random.default_rng(3))
+    sharp = judge_gate(points, points, block(1.0, 0.005), SETTINGS)
+    blunt = judge_gate(points, points, block(1.0, 0.05), SETTINGS)
+    assert words(sharp)["time"] == "not regressed"
+    assert words(blunt)["time"] == "undecided"
+    assert math.log(blunt[1].high) == pytest.approx(2.1098 * 0.05, rel=1e-4)  # t(17) times the block's own error
+    assert blunt[1].seeds_needed is None and "rounds" in blunt[1].reason
+    rng = np.random.default_rng(3)
+    blunt = judge_gate(rows(standard, rng, sd=0.0005), rows(standard, rng, sd=0.0005), block(1.0, 0.05), SETTINGS)
+    assert words(blunt) == {"steps": "not regressed", "time": "undecided"}
+    assert blunt[1].seeds_needed is None and "rounds" in blunt[1].reason
+
+
+def test_a_faster_recipe_is_not_regressed_and_a_gain_needs_no_margin() -> None:
+    rng = np.random.default_rng(4)
+    strict = GateSettings(metric="accuracy", higher_is_better=True, margin=0.0)
+    found = judge_gate(rows(standard, rng), rows(faster(standard, 1.5), rng), None, strict)
+    assert combined(found) == "not regressed"
+
+
+def test_a_wide_interval_is_undecided_and_says_how_many_seeds_would_decide() -> None:
+    rng = np.random.default_rng(5)
+    one, two = rows(standard, rng, seeds=3, sd=0.008), rows(standard, rng, seeds=3, sd=0.008)
+    found = judge_gate(one, two, None, SETTINGS)
+    assert combined(found) == "undecided"
+    assert found[0].low < 1 < found[0].high and found[0].high > 1.05
+    assert found[0].seeds_needed is not None and found[0].seeds_needed > 3
+
+
+def test_a_loss_of_quality_shows_for_metrics_that_fall_too() -> None:
+    rng = np.random.default_rng(6)
+    settings = GateSettings(metric="loss", higher_is_better=False)
+    one = [{**p, "quality": 1 - p["quality"]} for p in rows(standard, rng, sd=0.001)]
+    two = [{**p, "quality": 1 - p["quality"]} for p in rows(faster(standard, 0.7), rng, sd=0.001)]
+    assert combined(judge_gate(one, two, None, settings)) == "regressed"
+    assert combined(judge_gate(two, one, None, settings)) == "not regressed"
+
+
+def test_runs_that_diverge_now_and_did_not_before_are_a_regression() -> None:
+    points = rows(standard, np.random.default_rng(7))
+    broken = [{**p, "status": "diverged", "quality": math.nan} if k % 3 == 0 else p for k, p in enumerate(points)]
+    found = judge_gate(points, broken, None, SETTINGS)
+    assert combined(found) == "regressed"
+    assert "7 of 20" in found[0].reason and "0 of 20" in found[0].reason
+    assert combined(judge_gate(broken, points, None, SETTINGS)) == "not comparable"
+
+
+def test_what_cannot_be_compared_says_why() -> None:
+    points = rows(standard, np.random.default_rng(8))
+    found = judge_gate(points, [p for p in points if p["seed"] % 1000 < 2], None, SETTINGS)
+    assert combined(found) == "not comparable"
+    assert "seeds" in found[0].reason
+
+
+def test_a_flat_baseline_leaves_it_undecided_and_says_what_to_choose() -> None:
+    rng = np.random.default_rng(9)
+    found = judge_gate(rows(flat, rng), rows(flat, rng), None, SETTINGS)
+    assert combined(found) == "undecided"
+    assert "shorter durations" in found[0].reason
+
+
+def test_arms_are_named_for_the_picture() -> None:
+    assert (BASELINE, PRESENT) == ("baseline", "present")
+
+
+@pytest.mark.parametrize("sd", [0.002, 0.008])
+def test_the_same_recipe_is_rarely_called_regressed(sd: float) -> None:
+    """Independent seeds of one truth: at most 2.5 % a part; the exact 99 % bound of the count must allow it."""
+    rng = np.random.default_rng(10)
+    trials, wrong = 240, 0
+    for _ in range(trials):
+        found = judge_gate(rows(standard, rng, sd=sd), rows(standard, rng, sd=sd), None, SETTINGS)
+        wrong += combined(found) == "regressed"
+    lowest = 0.0 if wrong == 0 else float(betaincinv(wrong, trials - wrong + 1, 0.01))
+    assert lowest <= 0.025
+
+
+def test_a_recipe_at_the_margin_is_rarely_passed() -> None:
+    """A loss of exactly the margin passes in at most 2.5 %."""
+    rng = np.random.default_rng(11)
+    trials, passed = 240, 0
+    for _ in range(trials):
+        worse = rows(faster(standard, 1 / 1.05), rng, sd=0.002)
+        passed += combined(judge_gate(rows(standard, rng, sd=0.002), worse, None, SETTINGS)) == "not regressed"
+    lowest = 0.0 if passed == 0 else float(betaincinv(passed, trials - passed + 1, 0.01))
+    assert lowest <= 0.025

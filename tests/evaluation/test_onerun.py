@@ -1,0 +1,144 @@
+"""A curve out of one run: its points are read where separate runs would end, and belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import t
+
+import reinvest as ri
+from reinvest.core.errors import InvalidValue, UnknownName
+from reinvest.evaluation import onerun
+from reinvest.evaluation.calibrating import calibrate
+from reinvest.evaluation.compare import run_study
+from reinvest.evaluation.plan import plan
+from reinvest.evaluation.study import Study
+from reinvest.methods.schedules import cooldown, cycle_ends, cyclic
+
+BASE = ri.Recipe(task="digits", model="mlp", batch_size=256, schedule={"name": "cosine", "warmup": 0.25, "final": 0.01})
+DURATIONS = ("4st", "8st", "16st", "32st")
+
+
+def study(kind: str, **changes: Any) -> Study:
+    arms = {"smoothing": BASE.with_({"name": "LabelSmoothing", "alpha": 0.2})}
+    return Study(baseline=BASE, arms=arms, durations=DURATIONS, seeds=3, curve=kind, **changes)
+
+
+def test_cycles_end_at_the_durations() -> None:
+    made = onerun.cyclic(BASE, DURATIONS)
+    arguments = {k: v for k, v in made.schedule.items() if k != "name"}
+    ends = cycle_ends(**{k: v for k, v in arguments.items() if k != "final"})
+    assert [end * 32 for end in ends] == pytest.approx([4, 8, 16, 32], abs=1e-12) and made.duration == "32st"
+    assert cyclic(ends[0], **arguments) == pytest.approx(0.01) and cyclic(2 / 32, **arguments) == pytest.approx(1.0)
+    tripled = onerun.cyclic(BASE, ("2ep", "6ep", "18ep", "54ep"))
+    ends = cycle_ends(4, growth=3.0, warmup=tripled.schedule["warmup"])
+    assert [end * 54 for end in ends] == pytest.approx([2, 6, 18, 54], abs=1e-12)
+
+
+def test_branches_begin_where_their_cool_down_does_and_warm_up_alike() -> None:
+    whole = onerun.trunk(BASE, DURATIONS)
+    assert [f * 32 for f in whole.schedule["forks"]] == pytest.approx([3.2, 6.4, 12.8])
+    for duration in DURATIONS:
+        made, steps = onerun.branch(BASE, duration, DURATIONS), int(duration[:-2])
+        arguments = {k: v for k, v in made.schedule.items() if k != "name"}
+        assert arguments["warmup"] * steps == pytest.approx(1.0)
+        assert cooldown(0.8, **arguments) == pytest.approx(1.0, abs=1e-6) and cooldown(
+            1.0, **arguments
+        ) == pytest.approx(0.01)
+
+
+def test_prices_in_steps() -> None:
+    assert onerun.share_of_separate("separate", DURATIONS) == 1.0
+    assert onerun.share_of_separate("cyclic", DURATIONS) == pytest.approx(32 / 60)
+    assert onerun.share_of_separate("cooldown-branch", DURATIONS) == pytest.approx((32 + 0.2 * 28) / 60)
+
+
+def test_a_replicate_is_one_run_or_one_trunk_with_its_branches() -> None:
+    separate, one, trunks = (plan(study(kind)) for kind in onerun.KINDS)
+    assert len({job.identity for job in separate}) == len(separate) == 2 * 4 * 3
+    assert len(one) == 24 and len({job.identity for job in one}) == 6
+    assert {(job.duration, job.share) for job in one} == {(d, int(d[:-2]) / 32) for d in DURATIONS}
+    assert len({job.identity for job in trunks}) == 24 and {job.trunk is None for job in trunks} == {True, False}
+    assert all((job.trunk is None) == (job.duration == "32st") for job in trunks)
+    for jobs in (one, trunks):
+        seeds = {(job.arm, job.replicate): job.seed for job in jobs}
+        assert all(job.seed == seeds[job.arm, job.replicate] for job in jobs) and len(set(seeds.values())) == 6
+
+
+@pytest.mark.parametrize("kind", ["cyclic", "cooldown-branch"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_study_of_one_run_an_arm(tmp_path: Path, kind: str, workers: int) -> None:
+    if kind == "cyclic" and workers == 2:
+        pytest.skip("workers make no difference beyond trunks and branches")
+    store, seen = ri.Store(tmp_path / "runs"), []
+    from reinvest.evaluation.compare import Listener
+
+    verdicts = run_study(study(kind), store, workers=workers, listener=Listener(done=seen.append))
+    result = verdicts.result
+    points = [p for arm in result["arms"].values() for p in arm["points"]]
+    assert len(points) == 24 and {p["steps"] for p in points} == {4, 8, 16, 32}
+    assert len(store.runs()) == (6 if kind == "cyclic" else 24) and len(seen) == 24
+    assert "not comparable" not in {v.verdict for v in verdicts.values()}
+    flags = " ".join(verdicts["smoothing"].flags)
+    assert "not calibrated against separate runs" in flags
+    again = run_study(study(kind), store, workers=1)
+    assert again.result["cost"]["found"] == 24 and len(store.runs()) == (6 if kind == "cyclic" else 24)
+    longest = [p["quality"] for p in result["arms"]["baseline"]["points"] if p["steps"] == 32]
+    whole = {r.seed: r.quality("accuracy") for r in store.runs() if r.steps == 32}
+    assert set(longest) <= set(whole.values())
+
+
+def test_calibration_is_told(tmp_path: Path) -> None:
+    store = ri.Store(tmp_path / "runs")
+    assert calibrate(study("cyclic"), store, 2, workers=1) == 4
+    verdicts = run_study(study("cyclic"), store, workers=1)
+    rows = verdicts.result["calibration"]["rows"]
+    assert [row["duration"] for row in rows] == ["4st", "32st"]
+    assert all(
+        row["separate"] == 2 and row["runs"] == 3 and row["low"] <= row["difference"] <= row["high"] for row in rows
+    )
+    assert any("off that of separate runs of the baseline" in flag for flag in verdicts["smoothing"].flags)
+    assert calibrate(study("cyclic"), store, 2, workers=1) == 0
+    with pytest.raises(InvalidValue, match="2 or more runs a duration, got 1"):
+        calibrate(study("cyclic"), store, 1)
+    with pytest.raises(InvalidValue, match="their own calibration"):
+        calibrate(study("separate"), store, 2)
+
+
+def test_deviations_are_welch_s() -> None:
+    rows = onerun.deviations(
+        {"1ep": [0.5, 0.6, 0.7], "2ep": [0.7]}, {"1ep": [0.4, 0.5], "2ep": [0.8, 0.9], "4ep": [1.0]}
+    )
+    assert [row["duration"] for row in rows] == ["1ep"]
+    assert rows[0]["difference"] == pytest.approx(0.15)
+    df = (0.01 / 3 + 0.005 / 2) ** 2 / ((0.01 / 3) ** 2 / 2 + (0.005 / 2) ** 2 / 1)
+    assert rows[0]["high"] - 0.15 == pytest.approx(0.15 - rows[0]["low"]) == pytest.approx(0.0763763 * t.ppf(0.975, df))
+    same = onerun.deviations({"1ep": [0.5, 0.5]}, {"1ep": [0.5, 0.5]})[0]
+    assert same["difference"] == same["low"] == same["high"] == 0.0
+
+
+def test_what_one_run_cannot_stand_for_is_refused() -> None:
+    with pytest.raises(UnknownName, match="separate"):
+        study("spiral")
+    with pytest.raises(InvalidValue, match=r"arm 'ahead'.*go by how long the run is, got EMA"):
+        Study(baseline=BASE, arms={"ahead": BASE.with_("EMA")}, durations=DURATIONS, seeds=3, curve="cyclic")
+    with pytest.raises(InvalidValue, match="needs recipes, got a command"):
+        Study(baseline=BASE, arms={"c": "python x.py {duration} {seed}"}, durations=DURATIONS, curve="cyclic")
+    with pytest.raises(InvalidValue, match="cycles grow by one factor, got durations 4st, 8st, 16st, 30st"):
+        Study(
+            baseline=BASE,
+            arms={"b": BASE.with_(batch_size=64)},
+            durations=("4st", "8st", "16st", "30st"),
+            curve="cyclic",
+        )
+    with pytest.raises(InvalidValue, match=r"whole epochs or steps, got 0\.5ep"):
+        halves = ("0.5ep", "1ep", "2ep", "4ep")
+        Study(baseline=BASE, arms={"b": BASE.with_(batch_size=64)}, durations=halves, curve="cooldown-branch")
+
+
+def test_the_kind_is_part_of_a_study_s_text() -> None:
+    read = Study.from_dict(study("cyclic").to_dict())
+    assert read.curve == "cyclic" and [j.identity for j in plan(read)] == [j.identity for j in plan(study("cyclic"))]
+    assert "curve" not in study("separate").to_dict()
