@@ -122,3 +122,41 @@ def test_bad_input_is_one_sentence(there: Call, name: str, words: tuple[str, ...
 
 def test_an_unknown_run_is_refused(call: Call) -> None:
     assert "no run 'ffff'" in call("spikes", "ffff").sentence
+
+
+def test_a_spike_is_replayed_without_its_batch(there: Call) -> None:
+    run = runs_of("runs", "SpikeWatch")
+    said = there("spikes", run, "--replay", "--without-batch", "--json")
+    assert said.code == 0, said.err
+    spikes = said.data["spikes"]
+    told = [spike["without"] for spike in spikes if spike["without"] is not None]
+    assert len(told) == 1 and told[0]["start"] == max(spikes, key=lambda s: s["z"])["start"]
+    assert "without the batch of step" in told[0]["text"] and spikes[0]["replay"] is None
+    chosen = spikes[0]["ids"][:2]
+    again = there(
+        "spikes", run, "--replay", "--without", ",".join(map(str, chosen)), "--spike", str(spikes[0]["start"])
+    )
+    assert again.code == 0 and "without 2 examples" in " ".join(again.out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--without-batch",), "left out of a replay, got --without or --without-batch alone; add --replay"),
+        (("--replay", "--without", "3", "--without-batch"), "got --without 3 and --without-batch; drop one"),
+        (("--replay", "--without", "3;4"), "whole numbers with commas between them, or suspects, got --without '3;4'"),
+        (("--spike", "61"), "got --spike 61 alone; add --without IDS or --without-batch"),
+        (("--replay", "--without-batch", "--spike", "7"), "unknown first step of a spike '7'. Known: 61"),
+        (("--replay", "--without", "suspects"), "blamed on none; name ids, or use --without-batch"),
+        (("--replay", "--without-batch", "--threshold", "1e9"), "without a spike above robust z 1e+09"),
+    ],
+)
+def test_refusals_of_what_is_left_out(there: Call, words: tuple[str, ...], expected: str) -> None:
+    said = there("spikes", runs_of("runs", "SpikeWatch"), *words)
+    assert said.code == 2 and expected in said.sentence, said.sentence
+
+
+def runs_of(store: str, method: str) -> str:
+    """The run with a method."""
+    with Store(store) as opened:
+        return next(run.id for run in opened.runs() if method in json.dumps(run.config))

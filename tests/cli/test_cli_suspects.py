@@ -249,3 +249,18 @@ def test_the_page_says_what_made_it(call: Call, ids: dict[str, str]) -> None:
     assert (
         again == f"reinvest suspects {ids['first']} --store runs --kind 'label error' --class 3 --most 9 --no-pictures"
     )
+
+
+def test_label_maps_come_with_the_size_of_their_pictures() -> None:
+    y = torch.arange(2 * 128 * 64).reshape(2, 128, 64) % 11
+    y[1, 0] = -100
+
+    class Maps(Shown):
+        def clean(self, size: int, ids: torch.Tensor) -> Any:
+            yield ids, self.x[ids], y[ids]
+
+    found = looks_of(Maps(torch.rand(2, 3, 128, 64)), {}, torch.tensor([1, 0]))
+    assert found.pictures is not None and found.maps is not None
+    assert found.pictures.shape == (2, 64, 32, 3) and found.maps.shape == (2, 64, 32)
+    assert (found.maps[0, 0] == -100).all() and (found.maps[1] == y[0, ::2, ::2].numpy()).all()
+    assert looks_of(Shown(torch.rand(2, 3, 8, 8)), {}, torch.arange(2)).maps is None

@@ -15,6 +15,7 @@ from reinvest.core.labels import (
     DOUBT,
     HIGHEST,
     SURE,
+    WIDE,
     WIDTHS,
     align_classes,
     clean_mixture,
@@ -96,8 +97,8 @@ def test_data_with_one_mode_raise_no_alarm(kind):
 
 
 def test_the_stated_rate_of_false_alarms():
-    windows = sum(math.ceil((HIGHEST - DOUBT) / (w / 4)) for w in WIDTHS)
-    assert windows == 404
+    windows = sum(math.ceil((HIGHEST - DOUBT) / (w / 4)) for w in (*WIDTHS, *WIDE))
+    assert windows == 439
     assert windows * 0.5 * math.erfc(SURE / math.sqrt(2)) < 0.002
 
 
@@ -266,3 +267,15 @@ def test_targets_that_make_no_sense_are_refused():
     ):
         with pytest.raises(InvalidValue, match=r", got .*; "):
             soften_labels(*bad, 2)
+
+
+@pytest.mark.parametrize("apart", [1.0, 1.5, 1.9, 2.5, 3.5, 4.5])
+@pytest.mark.parametrize("spread", [0.02, 0.1, 0.3])
+def test_two_groups_are_found_however_far_apart_they_lie(apart: float, spread: float) -> None:
+    g = torch.Generator().manual_seed(0)
+    low, high = 0.15 + spread * torch.rand(900, generator=g), 0.15 + apart + spread * torch.rand(100, generator=g)
+    levels = torch.cat([low, high])
+    valley = find_valley(levels)
+    assert valley is not None and float(low.max()) <= valley.place <= float(high.min())
+    p = clean_mixture(levels)
+    assert float(p[:900].mean()) > 0.99 and float(p[900:].mean()) < 0.01

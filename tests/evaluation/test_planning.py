@@ -192,3 +192,22 @@ def test_what_cannot_be_planned_is_refused(store: Any, settings: dict[str, Any],
 def test_a_pilot_of_one_run_is_refused(store: Any) -> None:
     with pytest.raises(InvalidValue, match="a pilot has 2 seeds or more, got 1; write --pilot 3"):
         train_pilot(curves("same"), store, 1)
+
+
+def test_hours_are_told_as_far_as_runs_tell_them(store: Any) -> None:
+    study = curves("same", seeds=3)
+    nothing = plan_study(study, store)
+    assert nothing["planned"]["hours"] is None and "hours are not known" in nothing["notes"][-1]
+    train_pilot(study, store, 2)
+    some = plan_study(study, store)
+    assert some["planned"]["hours"] == pytest.approx((900 + 3 * 900) / 3600)
+    assert "no runs of 'same' say what one takes: its hours are counted as those of 'baseline'" in some["notes"]
+
+
+def test_another_arm_speaks_for_a_baseline_without_runs(tmp_path: Path) -> None:
+    store, study = ri.Store(tmp_path / "runs"), curves("fast", seeds=3)
+    swapped = ri.Study(baseline=study.arms["fast"], arms={"plain": study.baseline}, durations=DURATIONS, seeds=3)
+    train_pilot(swapped, store, 3)
+    found = plan_study(study, store)
+    assert found["noise"]["arm"] == "fast" and found["cost"]["found"] == 12
+    assert "the noise is that of 'fast', because the baseline has too few runs" in found["notes"]

@@ -43,6 +43,7 @@ def spike(start: int, cause: str, **more: Any) -> dict[str, Any]:
         },
         "text": f"At step {start} the loss rose in <b>stem.",
         "replay": None,
+        "without": None,
         **more,
     }
 
@@ -73,7 +74,12 @@ def spikes() -> dict[str, Any]:
             "gradient norm": {"steps": steps, "values": [0.0 if k == 3 else 2.25 for k in steps]},
         },
         "spikes": [
-            spike(40, "examples", replay={"text": "Trained again, it came <again>.", "same_bits": True}),
+            spike(
+                40,
+                "examples",
+                replay={"text": "Trained again, it came <again>.", "same_bits": True},
+                without={"text": "Without <it>, the spike vanishes.", "verdict": "vanishes"},
+            ),
             spike(60, "update", z=30.0),
             spike(89, "unknown", **bare),
         ],

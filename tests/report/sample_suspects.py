@@ -35,7 +35,9 @@ def suspects(count: int = 300, epochs: int = 30, classes: int = 4, answers: bool
         "precision": None,
         "agreement": None,
         "points": epochs,
+        "bottom": 0.0,
         "top": 2.0,
+        "labelled": True,
         "bands": [
             {"name": name, "low": [10] * epochs, "middle": [40] * (epochs - 1) + [None], "high": [120] * epochs}
             for name in ("ordinary examples", "probes: random label")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import pytest
 from page import Page, agrees, at
-from sample_outcomes import outcomes_result
+from rich.console import Console
+from sample_outcomes import outcomes_result, positions_result
 
 from reinvest.core.errors import InvalidValue
 from reinvest.report.outcome_charts import (
@@ -143,3 +145,19 @@ def test_other_results_are_refused(result: dict[str, Any], tmp_path: Any) -> Non
     with pytest.raises(InvalidValue, match="drawn from their result, got kind 'ablation'"):
         render_outcomes({"kind": "ablation"})
     assert write_outcomes(result, tmp_path / "o.html").stat().st_size > 10**6
+
+
+def test_a_page_about_pixels_counts_positions() -> None:
+    result = positions_result()
+    page = Page(render_outcomes(result))
+    for figure in page.figures:
+        assert agrees(figure, at(result, figure.path)), figure
+    for part in ("labelled positions of the 30", "<b>sky", "agree on a position", "an example's positions"):
+        assert part in page.text, part
+    assert "binomial" not in page.text.lower() and "Votes: class" not in page.text
+    bars = consistency_figure(result).data[0]
+    assert bars.name == "positions" and sum(bars.y) == pytest.approx(1.0)
+    console = Console(record=True, width=160, file=io.StringIO())
+    print_outcomes(result, console)
+    text = console.export_text()
+    assert "two runs agree on" in text and "positions" in text and "votes" not in text

@@ -36,6 +36,7 @@ def test_names_are_escaped(result: dict[str, Any]) -> None:
     text = render_spikes(result)
     body = text[: text.index("<script>")]
     assert "<b>stem" not in body and "&lt;b&gt;stem" in body and "<i>mine" not in body
+    assert "Without &lt;it&gt;, the spike vanishes." in body
     assert "<b>stem" not in json.dumps(heat_figure(result, 0).to_plotly_json()["layout"], default=str)
 
 

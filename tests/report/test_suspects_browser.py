@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from in_browser import check_silence
 from sample_suspects import HOSTILE, pictures, suspects
@@ -229,3 +230,18 @@ def test_texts_and_pages_without_a_look(tmp_path: Path, look: str) -> None:
         assert all(inner <= outer + 1 for inner, outer in heights)
         assert complaints(driver) == []
         assert json.dumps(asked_outside(driver)) == "[]"
+
+
+def test_a_row_without_a_single_label_has_its_map_and_no_label(tmp_path: Path) -> None:
+    result = {**suspects(50, answers=False), "labelled": False, "bottom": 1.0}
+    maps = np.arange(50 * 64).reshape(50, 8, 8) % 3
+    with browser(write_suspects(result, tmp_path / "page.html", pictures=pictures(50, side=8), maps=maps)) as driver:
+        row = "document.querySelector('.row')"
+        widths = driver.execute_script(f"return [...{row}.querySelectorAll('img')].map(e => [e.alt, e.clientWidth])")
+        number = result["suspects"]["id"][0]
+        assert widths == [[f"example {number}", 64], [f"labels of example {number}", 64]]
+        told = driver.execute_script(f"return {row}.innerText")
+        assert "of all" in told and "learned in" not in told and "no label" not in told and f"id {number}" in told
+        page = driver.execute_script("return document.body.innerText")
+        assert "Given label" not in page and "Curves are drawn from the lowest loss up" in page
+        assert complaints(driver) == []

@@ -81,3 +81,34 @@ def test_no_suspects_are_said_to_be_none():
     print_suspects(suspects(0), console)
     assert "more on the page" not in console.export_text()
     assert '"id":[]' in render_suspects(suspects(0))
+
+
+def test_label_maps_lie_beside_their_pictures_in_the_colours_that_the_page_explains():
+    shown, maps = pictures(3), np.zeros((3, 16, 16), np.int64)
+    maps[0, 0, 0], maps[1, 2] = 2, -100
+    page = Page(render_suspects({**suspects(3), "labelled": False}, pictures=shown, maps=maps))
+    twin = json.loads(page.scripts["result"])
+    assert [key["label"] for key in twin["maps"]] == [0, 2]
+    assert "class 2" in page.text and "class 1" not in page.text and "white: none" in page.text
+    pairs = json.loads(page.scripts["look-0"])
+    assert [len(pair) for pair in pairs] == [2, 2, 2]
+    image = pytest.importorskip("PIL.Image", reason="reading PNG files needs Pillow")
+    read = [[np.asarray(image.open(io.BytesIO(base64.b64decode(code)))) for code in pair] for pair in pairs]
+    assert (read[2][0] == shown[2]).all()
+    colours = {key["label"]: [int(key["colour"][i : i + 2], 16) for i in (1, 3, 5)] for key in twin["maps"]}
+    assert read[0][1][0, 0].tolist() == colours[2] and read[0][1][0, 1].tolist() == colours[0]
+    assert (read[1][1][2] == 255).all()
+
+
+def test_maps_of_another_size_are_refused():
+    with pytest.raises(InvalidValue, match=r"label maps have a number a pixel.*got \(2, 8, 8\) for \(2, 16, 16\)"):
+        render_suspects(suspects(2), pictures=pictures(2), maps=np.zeros((2, 8, 8), np.int64))
+
+
+def test_without_single_labels_nothing_is_said_of_them():
+    result = {**suspects(30, answers=False), "labelled": False}
+    console = Console(record=True, width=140, file=io.StringIO())
+    print_suspects(result, console)
+    text = console.export_text()
+    assert "given" not in text and "said in" not in text and "mean loss" in text
+    assert "Suggested label" not in Page(render_suspects(result)).text

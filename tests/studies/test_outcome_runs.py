@@ -307,7 +307,7 @@ def test_other_splits_tasks_and_logits_are_refused(
             outcomes(runs)
     task = build_task(SMALL)
     monkeypatch.setattr(type(task), "loader", _pixels(type(task).loader))
-    with pytest.raises(InvalidValue, match=r"one label an example, got 'digits' with labels \[359, 8, 8\]"):
+    with pytest.raises(InvalidValue, match=r"a class for each label, got 'digits' with labels \[359, 8, 8\]"):
         outcomes(runs)
 
 

@@ -140,7 +140,7 @@ def _as_if(run: Any, recipe: ri.Recipe) -> Any:
 
 
 def test_steps_with_examples_are_compared_with_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reinvest.studies.spikes.spike_z", lambda values, window: values.double())
+    monkeypatch.setattr("reinvest.studies.spikes.signal_z", lambda found, name: found[name].double())
     draw = torch.Generator().manual_seed(0)
 
     def compared(count: int, levels: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:

@@ -28,9 +28,11 @@ RANGE_FROM = 1024
 
 @dataclass(frozen=True)
 class Looks:
-    """pictures: uint8 [S, H, W] or [S, H, W, 3]; texts: one a suspect; note: why there is neither."""
+    """pictures: uint8 [S, H, W] or [S, H, W, 3]; maps: int64 [S, H, W], the label of each pixel where each has one, below 0
+    for none; texts: one a suspect; note: why there is neither picture nor text."""
 
     pictures: NDArray[np.uint8] | None = None
+    maps: NDArray[np.int64] | None = None
     texts: list[str] | None = None
     note: str | None = None
 
@@ -85,10 +87,11 @@ def looks_of(task: Any, spec: Mapping[str, Any], ids: Tensor) -> Looks:
     if not len(ids):
         return Looks()
     kept: list[Tensor] = []
+    maps: list[Tensor] = []
     decode: Callable[[Any], str] | None = None
     texts: list[str] = []
     with _bar("reading pictures", len(ids)) as step:
-        for _, x, _ in task.clean(BATCH, ids):
+        for _, x, y in task.clean(BATCH, ids):
             if x.dim() == 2 and not x.is_floating_point():
                 decode = decode or _decoder(task, spec)
                 if decode is None:
@@ -96,10 +99,14 @@ def looks_of(task: Any, spec: Mapping[str, Any], ids: Tensor) -> Looks:
                 texts += [_snippet(decode(row)) for row in x]
             elif x.dim() == 4 and x.is_floating_point():
                 kept.append(_small(x))
+                if y.dim() == 3 and not y.is_floating_point():
+                    maps.append(_small_map(y, kept[-1]))
             else:
                 return Looks(note=f"no pictures: inputs of shape {list(x.shape[1:])} are no pictures")
             step(len(x))
-    return Looks(texts=texts) if texts else Looks(pictures=_bytes(torch.cat(kept)))
+    if texts:
+        return Looks(texts=texts)
+    return Looks(pictures=_bytes(torch.cat(kept)), maps=torch.cat(maps).numpy() if maps else None)
 
 
 def _small(x: Tensor) -> Tensor:
@@ -110,6 +117,13 @@ def _small(x: Tensor) -> Tensor:
     if scale < 1:
         x = F.interpolate(x, size=tuple(max(1, round(side * scale)) for side in x.shape[2:]), mode="area")
     return (x if x.shape[1] in (1, 3) else x.mean(1, keepdim=True)).half().cpu()
+
+
+def _small_map(y: Tensor, picture: Tensor) -> Tensor:
+    """Labels [B, H, W] with the size of a picture: the nearest pixel's, as labels have no means."""
+    from torch.nn import functional as F
+
+    return F.interpolate(y.unsqueeze(1).float(), size=tuple(picture.shape[2:]), mode="nearest")[:, 0].long().cpu()
 
 
 def _bytes(x: Tensor) -> NDArray[np.uint8]:

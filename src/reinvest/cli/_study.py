@@ -17,6 +17,7 @@ from ._verdicts import exit_code, print_table
 
 if TYPE_CHECKING:
     from ..evaluation.compare import Listener, Verdicts
+    from ..evaluation.costs import Prices
     from ..evaluation.looks import Look
     from ..evaluation.outcome import Verdict
     from ..evaluation.plan import Job
@@ -124,21 +125,29 @@ def calibrated(study: Study, folder: str, runs: int, **machine: Any) -> None:
         calibrate(study, Store(folder), runs, on_done=listener.done, **machine)
 
 
-def run_and_report(study: Study, folder: str, file: Path, out: Output, *, reproduce: str, **settings: Any) -> int:
+def run_and_report(
+    study: Study, folder: str, file: Path, out: Output, *, reproduce: str, prices: Prices | None = None, **settings: Any
+) -> int:
     """Run a study with the runs of the store in `folder`, print the verdicts and write the report to `file`.
 
-    settings: workers, device, max_hours of `run_study`. Returns the exit code.
+    prices: of the devices, for its costs. settings: workers, device, max_hours of `run_study`. Returns the exit code.
     """
     from ..evaluation.compare import run_study
+    from ..evaluation.costs import priced
     from ..store import Store
 
     begun = time.monotonic()
     with listening() as listener:
         verdicts = run_study(study, Store(folder), listener=listener, reproduce=reproduce, **settings)
+    if prices is not None and verdicts.result["costs"]:
+        verdicts.result = priced(verdicts.result, prices)
     verdicts.report(file)
     print_table(verdicts.result, out)
     out.give(
-        _answer(verdicts, file), lambda: "\n".join(["", *_smallest(verdicts), *_files(file, time.monotonic() - begun)])
+        _answer(verdicts, file),
+        lambda: "\n".join(
+            ["", *_smallest(verdicts), *_clock(verdicts.result), *_files(file, time.monotonic() - begun)]
+        ),
     )
     return exit_code([v.verdict for v in verdicts.values()])
 
@@ -150,7 +159,9 @@ def _answer(verdicts: Verdicts, file: Path) -> dict[str, Any]:
         "baseline": result["baseline"],
         "verdicts": {arm: v.to_dict() for arm, v in verdicts.items()},
         "timing": result["timing"],
+        "systems": result.get("systems") or {},
         "cost": result["cost"],
+        "costs": result["costs"],
         "report": str(file),
         "result": str(file.with_suffix(".json")),
     }
@@ -159,6 +170,17 @@ def _answer(verdicts: Verdicts, file: Path) -> dict[str, Any]:
 def _smallest(verdicts: Verdicts) -> list[str]:
     seen = [f"{arm} {v.smallest_effect:.3g}x" for arm, v in verdicts.items() if v.smallest_effect == v.smallest_effect]
     return [f"Smallest speed-up that this study finds four times in five: {', '.join(seen)}."] if seen else []
+
+
+def _clock(result: Mapping[str, Any]) -> list[str]:
+    """The standing check of the clock: the baseline timed against itself."""
+    again = (result["timing"] or {}).get("again")
+    if not again:
+        return []
+    return [
+        f"The clock against itself: a second {result['baseline']} takes {again['ratio']:.3f} of its time "
+        f"({again['ratio_low']:.3f} to {again['ratio_high']:.3f}; 1 in truth)."
+    ]
 
 
 def _files(file: Path, seconds: float) -> list[str]:

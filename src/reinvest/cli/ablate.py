@@ -61,7 +61,8 @@ def default_page(recipe: str | None) -> str:
     return f"{stem}.html" if stem == "ablation" else f"{stem}_ablation.html"
 
 
-def _listed(text: str | None, what: str) -> list[str] | None:
+def listed(text: str | None, what: str) -> list[str] | None:
+    """The parts of a list with commas; None for none."""
     if text is None:
         return None
     found = [part.strip() for part in text.split(",")]
@@ -77,9 +78,9 @@ def _run(options: Namespace, out: Output) -> int:
 
     recipe = recipe_from(options)
     asked: dict[str, Any] = {
-        "durations": _listed(options.get("durations"), "--durations"),
+        "durations": listed(options.get("durations"), "--durations"),
         "seeds": options.seeds,
-        "methods": _listed(options.get("only"), "--only"),
+        "methods": listed(options.get("only"), "--only"),
         "questions": QUESTIONS[:-1] if options.no_pairs else QUESTIONS,
         "hours": options.get("hours"),
         **machine_of(options),

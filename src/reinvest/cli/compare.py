@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
@@ -12,6 +13,10 @@ from ._output import Output, plural, size_text, time_text
 from ._parser import Command, Parser, option, store_option
 from ._study import ASK_ABOVE_HOURS, agreed, asks, check_study_options, machine_of
 from ._verdicts import target
+
+if TYPE_CHECKING:
+    from ..evaluation.costs import Prices
+    from ..evaluation.study import Study
 
 
 def machine_options(parser: Parser) -> None:
@@ -48,6 +53,26 @@ def _arguments(parser: Parser) -> None:
         metavar="N",
         help="for a curve out of one run: first train N separate runs of the baseline at the shortest and longest duration",
     )
+    option(
+        parser,
+        "--systems",
+        type=str,
+        nargs="+",
+        metavar="ARM",
+        help="arms that claim to alter speed and no maths: tested too (an arm's `systems_only: true` in the study says the same)",
+    )
+    parser.add_argument(
+        "--no-again",
+        action="store_true",
+        help="leave the baseline's second turn out of the timing block, which takes an arm's time and memory",
+    )
+    option(
+        parser,
+        "--prices",
+        type=str,
+        metavar="FILE.yaml",
+        help="currency, and per_hour: the price of an hour by device; adds money to the costs (devices: reinvest runs show)",
+    )
     parser.add_argument(
         "--yes",
         action="store_true",
@@ -68,8 +93,9 @@ def _run(options: Namespace, out: Output) -> int:
     from ..evaluation.study import load_study
 
     check_study_options(options)
-    study = load_study(options.study)
+    study = _with_systems(load_study(options.study), options.get("systems") or [])
     machine = machine_of(options)
+    prices = _prices(options)
     if options.dry_run:
         return _dry_run(study, options.store, machine, out)
     file = target(options.get("out") or f"{Path(options.study).stem}.html")
@@ -79,13 +105,40 @@ def _run(options: Namespace, out: Output) -> int:
     from ._study import run_and_report
 
     command = f"reinvest compare {shlex.quote(options.study)} --store {shlex.quote(options.store)}"
+    command += "".join(f" {word}" for word in _typed(options))
     if options.get("calibrate") is not None:
         from ._study import calibrated
 
         calibrated(study, options.store, int(options.calibrate), **machine)
-    return run_and_report(
-        study, options.store, file, out, reproduce=command, max_hours=options.get("max_hours"), **machine
-    )
+    more = {"max_hours": options.get("max_hours"), "again": not options.no_again, "prices": prices, **machine}
+    return run_and_report(study, options.store, file, out, reproduce=command, **more)
+
+
+def _prices(options: Namespace) -> Prices | None:
+    """The prices, refused before anything is trained if this machine's device has none."""
+    if not options.get("prices"):
+        return None
+    from ..core.hardware import facts
+    from ..evaluation.costs import read_prices
+    from ..loop.train import device_named
+
+    prices = read_prices(options.prices)
+    prices.of(facts(device_named(options.device, "a study trains"))["hardware"]["device"])
+    return prices
+
+
+def _with_systems(study: Study, arms: Sequence[str]) -> Study:
+    from dataclasses import replace
+
+    return replace(study, systems_only=(*study.systems_only, *arms)) if arms else study
+
+
+def _typed(options: Namespace) -> list[str]:
+    """The options that change what the report says, as they were typed."""
+    arms = options.get("systems") or []
+    words = ["--systems", *map(shlex.quote, arms)] if arms else []
+    words += ["--prices", shlex.quote(options.prices)] if options.get("prices") else []
+    return [*words, *(["--no-again"] if options.no_again else [])]
 
 
 def _dry_run(study: Any, folder: str, machine: dict[str, Any], out: Output) -> int:
@@ -128,6 +181,7 @@ COMPARE = Command(
         "  arms:\n"
         "    smooth: {methods: [LabelSmoothing: {alpha: 0.1}]}           # what differs from the baseline\n"
         '    own: {command: "python mine.py --duration {duration} --seed {seed}"}   # leaves a recorded run\n'
+        "    layout: {methods: [ChannelsLast], systems_only: true}       # claims to alter speed alone: tested too\n"
         "  durations: [3ep, 6ep, 12ep, 24ep]     # ep epochs, st steps; at least 4, at most a factor 3 apart\n"
         "  seeds: 5                              # runs per arm and duration, at least 3\n"
         "  tuning: {baseline: 10, smooth: 10}    # trials spent on each; left out: a claim about these recipes only\n"
@@ -139,7 +193,9 @@ COMPARE = Command(
     examples=(
         "reinvest compare examples/study.yaml --dry-run",
         "reinvest compare examples/study.yaml --max-hours 0.5 --out smoothing.html",
+        "reinvest compare examples/study.yaml --prices prices.yaml",
         "reinvest compare examples/own_loop_study.yaml --store runs --json",
+        "reinvest compare study.yaml --systems compiled 'channels last'",
     ),
     arguments=_arguments,
     run=_run,

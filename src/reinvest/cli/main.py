@@ -25,13 +25,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:DEMO", "compare three changes with a baseline on packaged data: runs, verdicts, report"),
     "train": ("train:TRAIN", "train one recipe with one seed"),
     "compare": ("compare:COMPARE", "run a study (arms x durations x seeds) and judge every arm"),
+    "plan": ("plan:PLAN", "what a study can show with its seeds, and what it costs, before it is paid for"),
     "ablate": ("ablate:ABLATE", "which methods of a recipe help, alone and together"),
+    "tune": ("tune:TUNE", "tune every arm with the same budget, then compare the winners"),
     "sequence": ("sequence:SEQUENCE", "related runs in a row, with and without re-use, judged as whole sequences"),
     "advise": ("advise:ADVISE", "which earlier runs help a recipe, how, and what that is known to save"),
     "recommend": ("advise:RECOMMEND", "which re-use for which situation, from the stored sequence studies"),
     "spikes": ("spikes:SPIKES", "where a run's loss rose suddenly, and which layers, examples or updates it was"),
     "outcomes": ("outcomes:OUTCOMES", "which decisions of a recipe's runs depend on the seed, and for whom"),
+    "variance": ("variance:VARIANCE", "how far a recipe's runs lie apart, and which source of randomness it is"),
     "verdict": ("verdict:VERDICT", "judge points of any trainer, from a CSV file"),
+    "gate": ("gate:GATE", "for continuous integration: is a recipe worse than its stored baseline?"),
+    "workloads": ("workloads:WORKLOADS", "comparisons of several tasks together: table, profiles, mean"),
     "report": ("report:REPORT", "draw the report of a stored result"),
     "methods": ("methods:METHODS", "list the methods, or show the card of one"),
     "runs": ("runs:LIST", "list the runs of a store"),
@@ -45,6 +50,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "store rebuild": ("store:REBUILD", "make the index anew from the run folders"),
     "store gc": ("store:GC", "remove interrupted and failed runs (only says so without --delete)"),
 }
+OWN_CODES = {"gate": {REFUSED: 4, BUG: 5}}
+"""Of a command whose answers are exit codes, for what goes wrong in it."""
 EXIT_CODES = (
     "exit codes: 0 done, 2 refused or unusable input, 3 done with a bad finding (nothing comparable, a damaged file,\n"
     "  a diverged run), 130 interrupted, 1 a fault in the program"
@@ -64,18 +71,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ReinvestError as error:
-        return _fail(error, out, REFUSED)
+        return _fail(error, out, _code(words, REFUSED))
     except KeyboardInterrupt:
         return _interrupted(words, out)
     except BrokenPipeError:
         _silence()
         return PIPE
     except OSError as error:
-        return _fail(error, out, REFUSED)
+        return _fail(error, out, _code(words, REFUSED))
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        return _fail(error, out, BUG)
+        return _fail(error, out, _code(words, BUG))
 
 
 def _call(words: list[str], out: Output) -> int:
@@ -143,6 +150,10 @@ def _help() -> str:
     )
 
 
+def _code(words: list[str], code: int) -> int:
+    return OWN_CODES.get(words[0] if words else "", {}).get(code, code)
+
+
 def _sentence(error: BaseException) -> str:
     if isinstance(error, ReinvestError):
         return " ".join(str(error).split())
@@ -175,8 +186,12 @@ def _interrupted(words: list[str], out: Output) -> int:
     kept = {
         "demo": study,
         "compare": study,
+        "plan": study,
         "sequence": study,
         "ablate": study,
+        "tune": study,
+        "gate": study,
+        "variance": study,
         "train": "the same command continues from its last saved state, or from the start",
     }.get(name, "nothing was left half done")
     text = f"interrupted: {kept}"

@@ -63,7 +63,8 @@ def _arguments(parser: Parser) -> None:
         "--csv",
         type=str,
         metavar="FILE.csv",
-        help="write every vote: id, label, a column a run, self_consistency, and the group if there are any",
+        help="write every vote: id, label, a column a run, self_consistency, and the group if there are any; of pixels or "
+        "tokens, what share of an example's each run has right",
     )
 
 
@@ -75,7 +76,7 @@ def _run(options: Namespace, out: Output) -> int:
 
     store = Store(options.store)
     runs = [store.get(run) for run in options.runs]
-    with _showing() as progress:
+    with showing() as progress:
         found = outcomes(
             runs,
             split=options.split,
@@ -118,7 +119,7 @@ def _table(path: str) -> Path:
 
 
 @contextlib.contextmanager
-def _showing() -> Iterator[Progress | None]:
+def showing() -> Iterator[Progress | None]:
     """A bar on standard error while runs are asked, if that is a terminal."""
     if not sys.stderr.isatty():
         yield None
@@ -151,8 +152,9 @@ OUTCOMES = Command(
         "far they agree: on how many examples two runs differ (churn), with which chance two runs agree on an example\n"
         "(self-consistency), how many decisions are arbitrary, over all examples, by class and by subgroup; how much of the\n"
         "spread of their accuracies is luck of the test set; what the vote of all is worth; which examples divide them most.\n\n"
-        "Trains nothing. Needs runs of recipes (reinvest train, compare), which keep their weights, on a task with one label\n"
-        "an example. With --out, a page with pictures."
+        "Where each pixel or token has a label, all of this is of these positions, each with equal weight.\n\n"
+        "Trains nothing. Needs runs of recipes (reinvest train, compare), which keep their weights. With --out, a page with\n"
+        "pictures."
     ),
     examples=(
         "reinvest outcomes 3f2a --same-recipe",

@@ -85,7 +85,7 @@ def _run(options: Namespace, out: Output) -> int:
     written = _write(suspects, options)
     from ..report.suspects import print_suspects, write_suspects
 
-    write_suspects(result, file, pictures=looks.pictures, texts=looks.texts)
+    write_suspects(result, file, pictures=looks.pictures, maps=looks.maps, texts=looks.texts)
     out.show(lambda console: print_suspects(result, console))
     answer = {
         **{

@@ -109,7 +109,8 @@ def method_specs(words: Sequence[str]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _from_file(path: str) -> dict[str, Any]:
+def values_in(path: str) -> dict[str, Any]:
+    """The mapping in a YAML file of recipe fields; factories beside it can be found from now on."""
     import yaml
 
     from ..core.yaml_numbers import load
@@ -138,7 +139,7 @@ def recipe_from(options: Namespace) -> Recipe:
     """The recipe that file and options describe together."""
     from ..core.recipe import OPTIMIZER, SCHEDULE, Recipe
 
-    values = _from_file(options.recipe) if options.recipe else {}
+    values = values_in(options.recipe) if options.recipe else {}
     defaults: dict[str, dict[str, Any]] = {"optimizer": OPTIMIZER, "schedule": SCHEDULE}
     for name in NAMED:
         if name not in options:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ __all__ = [
     "find_spikes",
     "group_steps",
     "robust_z",
+    "seen_z",
     "spike_z",
 ]
 
@@ -94,6 +95,20 @@ def spike_z(values: Tensor, window: int = WINDOW, least: int = LEAST, *, start: 
     plain = negative | ratios.isnan() | (_counts(negative, window + RECENT) > 0)
     z = z.where(plain, torch.minimum(z, ratios))
     return z.where(_counts(finite, window) >= min(least, window), math.nan)
+
+
+def seen_z(
+    values: Tensor, seen: Tensor, window: int = WINDOW, *, score: Callable[..., Tensor] = spike_z, start: int = 0
+) -> Tensor:
+    """The z of a signal that has a value in some steps only: `score` of these steps put together, NaN for the others.
+
+    seen: bool [T], the steps that have one, finite or not. score: `spike_z` or `robust_z`; values, window, start: as for
+    these, where a window has so many steps that were seen.
+    """
+    rows = seen.nonzero()[:, 0]
+    found = torch.full(values.shape, math.nan, dtype=torch.float64, device=values.device)
+    found[rows] = score(values[rows], window, start=int(seen[:start].sum()))
+    return found
 
 
 def _over_recent(series: Tensor) -> Tensor:

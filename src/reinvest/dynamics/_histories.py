@@ -23,7 +23,8 @@ class Histories:
 
     mean_loss. height: the mean of log(1 + loss) above the average example of the same epochs. confidence: mean
     probability of the label. first: first epoch in which it was right, infinite if never. learned: the first from which
-    it stayed right. forgotten: times that it went from right to wrong. suggested: the class, other than the label, that
+    it stayed right. forgotten: times that it went from right to wrong; these three NaN for examples without one label
+    each, where only a share of positions is right. suggested: the class, other than the label, that
     the model said most before the example was learned, an epoch's answer counting by how often answers were right in it.
     support: that class's part of what all epochs count, in [0, 1]. settled: its part of what was said before the example
     was learned; own: the label's part of that. share: of the epochs, those in which the model said the suggestion.
@@ -65,8 +66,8 @@ def epochs_of(run: Trajectories) -> Epochs:
     """One pass over a run. Raises InvalidValue for losses that are nowhere finite and for fewer than 3 epochs."""
     total = torch.zeros(3, run.epochs, dtype=torch.float64)
     asked = torch.zeros(run.epochs, dtype=torch.float64)
-    for (_, loss), (_, right) in zip(run.blocks(BLOCK), run.blocks(BLOCK, "correct"), strict=True):
-        good = loss.isfinite()
+    for start, loss in run.blocks(BLOCK):
+        right, good = _right(run, torch.arange(start, start + len(loss))), loss.isfinite()
         total[0] += good.sum(0)
         total[1] += _logs(loss, good).sum(0)
         total[2] += right.nan_to_num(0.0).sum(0)
@@ -74,7 +75,7 @@ def epochs_of(run: Trajectories) -> Epochs:
     if not bool(total[0].any()):
         raise InvalidValue(
             f"suspects are told by losses, got {run.examples:,} examples and {run.epochs} epochs without one that is "
-            "finite; train again with a smaller learning rate"
+            "finite; train on class labels, or with a smaller learning rate"
         )
     found = Epochs(total[0], total[1] / total[0], total[2] / asked)
     if len(found.kept) < LEAST_EPOCHS:
@@ -93,7 +94,9 @@ def histories(run: Trajectories, epochs: Epochs) -> Histories:
     for start in range(0, run.examples, BLOCK):
         ids = torch.arange(start, min(start + BLOCK, run.examples))
         columns = _of_losses(run.rows(ids)[:, epochs.kept], epochs)
-        right = run.rows(ids, "correct")[:, epochs.kept]
+        right = _right(run, ids)[:, epochs.kept]
+        if run.labels is None:
+            right = torch.full_like(right, math.nan)
         columns |= {
             "first": scores.first_learned(right.T),
             "learned": scores.first_learned(right.T, for_good=True),
@@ -115,7 +118,7 @@ def together(runs: Sequence[Histories]) -> Histories:
     plain = ("mean_loss", "height", "confidence", "learned", "forgotten", "own")
     columns = {name: scores.average([getattr(run, name) for run in runs]) for name in plain}
     firsts = torch.stack([run.first for run in runs])
-    columns["first"] = firsts.nan_to_num(math.inf, posinf=math.inf).amin(0)
+    columns["first"] = firsts.nan_to_num(math.inf, posinf=math.inf).amin(0).masked_fill(firsts.isnan().all(0), math.nan)
     suggested = torch.stack([run.suggested for run in runs])
     support = torch.stack([run.support.nan_to_num(0.0) for run in runs])
     # [R, N]: what all runs together say for the suggestion of each of them.
@@ -124,9 +127,16 @@ def together(runs: Sequence[Histories]) -> Histories:
     columns["suggested"] = suggested.gather(0, best.unsqueeze(0))[0]
     agree = suggested == columns["suggested"]
     for name in ("support", "settled", "share"):
-        values = torch.stack([getattr(run, name).nan_to_num(0.0) for run in runs])
-        columns[name] = (values * agree).mean(0)
+        values = torch.stack([getattr(run, name) for run in runs])
+        columns[name] = (values.nan_to_num(0.0) * agree).mean(0).masked_fill(values.isnan().all(0), math.nan)
     return Histories(**columns)
+
+
+def _right(run: Trajectories, ids: Tensor) -> Tensor:
+    """Whether answers were right, float32 [B, E]; NaN where a run does not tell."""
+    if run.correct is None and (run.predicted is None or run.labels is None):
+        return torch.full((len(ids), run.epochs), math.nan)
+    return run.rows(ids, "correct")
 
 
 def _logs(loss: Tensor, good: Tensor) -> Tensor:

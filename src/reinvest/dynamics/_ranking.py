@@ -18,7 +18,7 @@ CORRUPTED, NEVER, FORGOTTEN, ATYPICAL = "corrupted", "never learned", "forgotten
 KINDS = {
     CONFLICT: "equal content elsewhere has another label, so one of the two is wrong",
     LABEL_ERROR: "high loss for its label, while the model mostly said one other class",
-    HIGH_LOSS: "high loss all along, where records tell no class that the model said instead",
+    HIGH_LOSS: "mean loss among the highest tenth, where records tell no class that the model said instead",
     CORRUPTED: "its losses over time are those of the probes with spoiled inputs",
     NEVER: "wrong in every epoch, now with this class and now with that",
     FORGOTTEN: "learned and forgotten again, twice at least and more often than nine tenths of the others",
@@ -78,7 +78,7 @@ def ranked(
         ATYPICAL: (_beyond_most(seen.learned, ordinary), seen.learned, nothing),
         FORGOTTEN: ((forgotten >= OFTEN) & _beyond_most(forgotten, ordinary), forgotten, nothing),
         NEVER: (seen.first.isinf(), above, nothing),
-        HIGH_LOSS: ((above > 0) & unanswered, above, nothing),
+        HIGH_LOSS: (_beyond_most(above, ordinary) & unanswered, above, nothing),
         LABEL_ERROR: (settled, above, sure),
         CORRUPTED: ((spoiled > 0.5) & ~(spoiled < sure), spoiled, spoiled),
         CONFLICT: (doubles.other, above, sure),
@@ -112,7 +112,8 @@ def percentile(loss: Tensor, groups: Tensor, ordinary: Tensor) -> Tensor:
 
 
 def doubles_of(hashes: Tensor | None, contents: Tensor | None, groups: Tensor) -> Doubles:
-    """Equal rows by `hashes` of label and content, or by `contents` [N] of the content alone where that is known.
+    """Equal rows by `hashes` of label and content, or by `contents` [N] of the content alone where that is known; a row that
+    was not hashed has 0, and no double.
 
     groups: int64 [N], labels; below 0 for ids that the run did not train on, which may have any.
     """
@@ -121,7 +122,10 @@ def doubles_of(hashes: Tensor | None, contents: Tensor | None, groups: Tensor) -
     if table is None:
         alone = torch.zeros(count, dtype=torch.bool)
         return Doubles(torch.arange(count), alone, alone)
-    _, group, size = torch.unique(table, return_inverse=True, return_counts=True)
+    _, group = torch.unique(table, return_inverse=True)
+    alone = (table == 0).nonzero()[:, 0]
+    group[alone] = count + torch.arange(len(alone))
+    _, group, size = torch.unique(group, return_inverse=True, return_counts=True)
     most = torch.iinfo(torch.int64).max
     low = torch.full((len(size),), most).scatter_reduce(0, group, groups.where(groups >= 0, most), "amin")
     high = torch.full((len(size),), -1).scatter_reduce(0, group, groups, "amax")

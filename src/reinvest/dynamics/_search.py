@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InvalidValue
-from ..core.view import TRAIN
-from ..store.records import Records
+from ..core.view import TEST, TRAIN, VALIDATION
 from . import scores
 from ._evidence import WRONG, Precision, Told, check_probes, precision_of, told_apart
 from ._histories import epochs_of, histories, together
-from ._ranking import LABEL_ERROR, ORDER, doubles_of, ranked, wrong_by_probes
+from ._ranking import LABEL_ERROR, ORDER, Doubles, doubles_of, ranked, wrong_by_probes
 from .clean import clean_probability
 from .trajectories import Trajectories
 
@@ -35,7 +34,7 @@ class Search:
         self._check_classes()
         self.told = self._told()
         self.wrong = self._wrong()
-        self.doubles = doubles_of(first.hashes, contents, self.groups)
+        self.doubles = self._doubles(contents)
         self.ranking = ranked(self.seen, self.groups, self.ordinary, self.told, self.wrong, self.doubles)
 
     def _ordinary(self) -> Tensor:
@@ -54,6 +53,13 @@ class Search:
             raise InvalidValue(
                 f"a wrong label is told from right ones of at least two classes, got one label, {name}; use a run on more"
             )
+
+    def _doubles(self, contents: Tensor | None) -> Doubles:
+        first = self.first
+        if first.labels is None and first.hashes is not None and contents is not None:
+            # Of equal inputs those whose hashes of label and input together differ have different labels.
+            return doubles_of(first.hashes, contents, torch.unique(first.hashes, return_inverse=True)[1])
+        return doubles_of(first.hashes, contents, self.groups)
 
     def name_of(self, label: int) -> str:
         """The name of a class, or its number."""
@@ -111,8 +117,13 @@ class Search:
         return precision_of(ranking.doubt[those], ranking.doubt[own], marks[those], caught)
 
     def leaks(self) -> int:
-        """Examples that the run trained on and whose content is also there under an id that it did not train on."""
-        outside = torch.bincount(self.doubles.group, weights=(~self.seen.known).double())
+        """Examples that the run trained on and whose content is also there under an id of another split.
+
+        Where splits are not known: under an id that it did not train on.
+        """
+        roles = self.first.roles
+        other = ~self.seen.known if roles is None else (roles == VALIDATION) | (roles == TEST)
+        outside = torch.bincount(self.doubles.group, weights=other.double())
         return int(((outside[self.doubles.group] > 0) & self.seen.known).sum())
 
 
@@ -145,9 +156,8 @@ def _trajectories(one: Any) -> Trajectories:
     if isinstance(one, Trajectories):
         return one
     found = Trajectories.of(one)
-    roles = (one if isinstance(one, Records) else one.records()).roles
-    if found.probes is not None and roles is not None:
-        outside = int((roles[found.probes.ids] != TRAIN).sum())
+    if found.probes is not None and found.roles is not None:
+        outside = int((found.roles[found.probes.ids] != TRAIN).sum())
         if outside:
             raise InvalidValue(
                 f"probes belong to the training split, got {outside} of {len(found.probes)} in another one; plant them "

@@ -81,8 +81,8 @@ def clean_probability(
     known, epochs = _seen(loss)
     if not bool(known.any()):
         raise InvalidValue(
-            f"wrong labels are told by losses, got {len(known):,} examples without one that is finite; train again with a "
-            "smaller learning rate"
+            f"wrong labels are told by losses, got {len(known):,} examples without one that is finite; train on class labels, "
+            "or with a smaller learning rate"
         )
     if probes is not None:
         return _by_probes(loss, known, epochs, probes, kind, noise)

@@ -17,9 +17,11 @@ from ..core.errors import InvalidValue
 __all__ = [
     "VarianceSplit",
     "agreeing",
+    "agreement_curve",
     "arbitrary_share",
     "by_group",
     "churn",
+    "deviation_interval",
     "majority_credit",
     "pairwise_churn",
     "sd_interval",
@@ -72,6 +74,17 @@ def self_consistency(predictions: Tensor) -> Tensor:
     """
     count = len(_runs(predictions))
     return (agreeing(predictions) - 1).sum(0).double() / (count * (count - 1))
+
+
+def agreement_curve(predictions: Tensor) -> list[tuple[float, float]]:
+    """(chance that two runs agree on an example, share of examples with at most that), rising to a share of 1.
+
+    predictions: int64 [R, N], a run a row. Raises InvalidValue as `self_consistency` does.
+    """
+    chances = self_consistency(predictions)
+    levels, counts = chances.unique(return_counts=True)
+    shares = (counts.cumsum(0).double() / len(chances)).tolist()
+    return list(zip(levels.tolist(), shares, strict=True))
 
 
 def agreeing(predictions: Tensor) -> Tensor:
@@ -137,13 +150,20 @@ def sd_interval(correct: Tensor, level: float = 0.95) -> tuple[float, float]:
     """
     if not isinstance(level, (int, float)) or not 0 < level < 1:
         raise InvalidValue(f"the level of an interval is between 0 and 1, got {level!r}; pass 0.95")
+    runs, size = correct.shape
+    return deviation_interval(variance_split(correct), runs, size / (size - 1), level)
+
+
+def deviation_interval(split: VarianceSplit, runs: int, scale: float, level: float = 0.95) -> tuple[float, float]:
+    """`sd_interval` from the variances of so many runs.
+
+    scale: by which observed - sampling is multiplied to get `between`, N / (N - 1) for N examples.
+    """
     from scipy.stats import chi2
 
-    split = variance_split(correct)
-    runs, size = correct.shape
     far, near = (float(v) for v in chi2.ppf([(1 + level) / 2, (1 - level) / 2], runs - 1))
     ends = split.observed * (runs - 1) / far, max(split.observed, split.sampling) * (runs - 1) / near
-    low, high = (math.sqrt(max(0.0, size / (size - 1) * (end - split.sampling))) for end in ends)
+    low, high = (math.sqrt(max(0.0, scale * (end - split.sampling))) for end in ends)
     return low, high
 
 

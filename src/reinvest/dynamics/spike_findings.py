@@ -22,6 +22,7 @@ from ..core.spikes import (
     WINDOW,
     find_spikes,
     robust_z,
+    seen_z,
     spike_steps,
     spike_z,
 )
@@ -94,21 +95,38 @@ def spikes_of(run: Any, threshold: float | None = None) -> SpikeReport:
         found["gradient_norm"],
         tuple(spikes),
         hint,
+        asked_of(found),
     )
 
 
 # ---- step by step --------------------------------------------------------------------------------------------------
 
 
+def asked_of(found: Mapping[str, Any]) -> Tensor:
+    """Steps in which a loop asked for a loss, bool [T]: where a watch did not keep that, all of them or none."""
+    if "asked" in found:
+        return found["asked"]  # type: ignore[no-any-return]
+    return torch.full((len(found["loss"]),), bool(found["loss"].isfinite().any()))
+
+
+def signal_z(found: Mapping[str, Any], name: str, score: Callable[..., Tensor] = spike_z) -> Tensor:
+    """The z of "loss" or "gradient_norm" in what SpikeWatch found, float64 [T], NaN in a step without a loss."""
+    if name == "loss":
+        return seen_z(found["loss"], asked_of(found), found["window"], score=score)
+    return score(found[name], found["window"])
+
+
 def explain_spikes(
     found: Mapping[str, Any], history: History | None = None, threshold: float = THRESHOLD
 ) -> list[SpikeFinding]:
     """The spikes in what SpikeWatch found, in order. history tells what is usual for an example."""
-    signals = {"loss": found["loss"].double(), "gradient norm": found["gradient_norm"].double()}
-    if not bool(signals["loss"].isfinite().any()):
-        del signals["loss"]  # the loop never asked for a loss
-    sudden = {name: spike_z(values, found["window"]) for name, values in signals.items()}
-    z = {name: robust_z(values, found["window"]) for name, values in signals.items()}
+    signals = {"gradient norm": found["gradient_norm"].double()}
+    asked = asked_of(found)
+    if bool(asked.any()):
+        # Steps without a loss have the lowest, so that none of them is a peak.
+        signals = {"loss": found["loss"].double().masked_fill(~asked, -math.inf), **signals}
+    sudden = {name: signal_z(found, name.replace(" ", "_")) for name in signals}
+    z = {name: signal_z(found, name.replace(" ", "_"), robust_z) for name in signals}
     begun, high = (torch.stack([values > threshold for values in each.values()]).any(0) for each in (sudden, z))
     return [_explained(found, signals, z, steps, history, threshold) for steps in spike_steps(begun, high)]
 
@@ -159,7 +177,8 @@ def _explained(
 def _peak(values: Tensor, steps: list[int]) -> tuple[int, float]:
     """Step and height of the highest value; what is not finite is highest."""
     at = int(values[steps].nan_to_num(math.inf).argmax())
-    return steps[at], float(values[steps[at]])
+    height = float(values[steps[at]])
+    return steps[at], math.nan if height == -math.inf else height
 
 
 def _usual(values: Tensor, start: int, window: int) -> float:

@@ -78,7 +78,8 @@ class SpikeFinding:
 
 @dataclass(frozen=True)
 class SpikeReport:
-    """The spikes of a run, found in its "steps" or, without a watch, in its "epochs"; hint: what was missing, or ""."""
+    """The spikes of a run, found in its "steps" or, without a watch, in its "epochs"; hint: what was missing, or ""; asked:
+    bool [T], steps that have a loss, None for all."""
 
     run: str
     source: str
@@ -89,6 +90,7 @@ class SpikeReport:
     gradient_norm: Tensor
     spikes: tuple[SpikeFinding, ...]
     hint: str = ""
+    asked: Tensor | None = None
 
 
 def _told(spike: SpikeFinding) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core.errors import InvalidValue, unknown
 from ._evidence import Precision
-from ._ranking import CONFLICT, KINDS, LABEL_ERROR, NEVER, ORDER
+from ._ranking import CONFLICT, HIGH_LOSS, KINDS, LABEL_ERROR, NEVER, ORDER
 from ._search import Search, trajectories_of
 from ._sightings import Band, answers_of, bands_of
 from .classify import Assessment
@@ -36,7 +36,8 @@ class Suspects:
     ids. kinds: numbers into `KINDS`. score: share of all examples with a known loss that are less suspect of this kind, in
     [0, 1]; equal ones count half. label: the given one, -1 for none. suggested: the class that the model said most before
     it had learned the label, -1 for none. share: of the epochs, those in which it said that. learned: first epoch, from
-    1, from which it was right for good, infinite if that never came. forgotten: times from right to wrong. mean_loss.
+    1, from which it was right for good, infinite if that never came. forgotten: times from right to wrong; both NaN for
+    examples with a label a pixel or token. mean_loss.
     percentile: share of the examples of the same label with a smaller mean loss. probability: that the example is of
     this kind, NaN where nothing tells. twins: ids of equal content.
 
@@ -45,7 +46,8 @@ class Suspects:
     many of the listed label errors are some, known with probes only. agreement: rank correlation of the doubts of each
     two runs, float64 [R, R]. losses: float32 [S, E] of the first run; answers: uint8 [S, E], what it said in their place.
     hashed: whether content could be compared, and apart from labels. cut: whether the length of the list was asked for. leaks:
-    how many of the examples trained on are there outside the training split too.
+    how many of the examples trained on are there outside the training split too. labelled: whether an example has one
+    label.
     """
 
     ids: Tensor
@@ -74,6 +76,7 @@ class Suspects:
     precision: Precision | None = None
     assessment: Assessment | None = None
     agreement: Tensor | None = None
+    labelled: bool = True
 
     def __len__(self) -> int:
         """S."""
@@ -156,7 +159,13 @@ def find_suspects(
     wanted = ORDER if kinds is None else tuple(ORDER[_number(kind)] for kind in kinds)
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
         raise InvalidValue(f"most is how many suspects of a kind are listed, from 1 up, got {most!r}; 1000 is usual")
-    search = Search(trajectories_of(source), contents)
+    runs = trajectories_of(source)
+    if label is not None and runs[0].labels is None:
+        raise InvalidValue(
+            f"suspects of one given label are listed for data with one label an example, got label={label!r} for examples "
+            "without; list them all"
+        )
+    search = Search(runs, contents)
     known = int(search.seen.known.sum())
     ids, found = _chosen(search, wanted, label, min(MOST, max(LEAST, known // PART)) if most is None else most)
     hashed = (search.first.hashes is not None, contents is not None)
@@ -178,7 +187,8 @@ def _chosen(search: Search, wanted: Sequence[str], label: int | None, most: int)
         found[kind] = len(own)
         if kind in wanted:
             parts.append(own[ranking.score[own].argsort(descending=True, stable=True)[:most]])
-    return torch.cat(parts), {kind: count for kind, count in found.items() if count or kind in (LABEL_ERROR, NEVER)}
+    always = (HIGH_LOSS,) if search.first.labels is None else (LABEL_ERROR, NEVER)
+    return torch.cat(parts), {kind: count for kind, count in found.items() if count or kind in always}
 
 
 def _listed(search: Search, ids: Tensor, label: int | None, **told: Any) -> Suspects:
@@ -212,6 +222,7 @@ def _listed(search: Search, ids: Tensor, label: int | None, **told: Any) -> Susp
         leaks=search.leaks(),
         assessment=None if search.told is None else search.told.assessment,
         agreement=search.agreement(),
+        labelled=first.labels is not None,
         **told,
     )
 

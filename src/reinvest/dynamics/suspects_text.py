@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._ranking import KINDS, LABEL_ERROR
+from ._ranking import HIGH_LOSS, KINDS, LABEL_ERROR
 from ._sightings import GIVEN, NOT_SEEN, OTHER, SUGGESTED
 from .series import piecewise
 from .suspects import Suspects
@@ -55,6 +55,12 @@ def statements(suspects: Suspects) -> list[str]:
 
 def _rate(suspects: Suspects, errors: int) -> str:
     rate = suspects.precision
+    if not suspects.labelled:
+        return (
+            "an example of these data has no single label, but one a pixel or token, say, and records keep the mean of its losses: "
+            f"the {len(suspects.of(HIGH_LOSS)):,} listed with a high loss fit the others least, as their labels are wrong or as they "
+            "are hard; look at the first of them"
+        )
     if not errors:
         return "no example has a high loss for its label and one other class that the model kept saying"
     if rate is None:
@@ -71,7 +77,9 @@ def _rate(suspects: Suspects, errors: int) -> str:
 
 
 def _marked(suspects: Suspects) -> str:
-    marked = int(suspects.issues().sum())
+    own, issues = suspects.of(LABEL_ERROR), suspects.issues()
+    marked = int(issues[own].sum())
+    conflicts = int(issues.sum()) - marked
     if not bool(suspects.probability[suspects.kinds == list(KINDS).index(LABEL_ERROR)].isfinite().any()):
         line = (
             f"files of issues and changed labels hold the {marked:,} listed, as that line was drawn by hand"
@@ -83,9 +91,8 @@ def _marked(suspects: Suspects) -> str:
             + line
         )
     how = "probes" if suspects.assessment is not None else "the two groups into which losses fall"
-    return (
-        f"{marked:,} of them are wrong with a probability of 1/2 or more by {how}: these are marked in files of issues"
-    )
+    more = f", and {conflicts:,} label conflicts" if conflicts else ""
+    return f"{marked:,} of them are wrong with a probability of 1/2 or more by {how}: these{more} are marked in files of issues"
 
 
 def _doubles(suspects: Suspects) -> str:
@@ -116,14 +123,14 @@ def _percent(share: float) -> str:
 def plain(suspects: Suspects) -> dict[str, Any]:
     """Everything that a page shows, as values that JSON holds; what is not known is None.
 
-    "losses": base64 of one byte a point, S x "points" of them: 0 ... 254 for log(1 + loss) from 0 to "top", 255 where not
-    seen; "bands" on the same scale. "answers": a letter an epoch: g the given label, s the suggestion, o another, - not
+    "losses": base64 of one byte a point, S x "points" of them: 0 ... 254 for log(1 + loss) from "bottom" to "top", 255
+    where not seen; "bands" on the same scale, which begins at 0 unless all of it would lie in the upper half. "answers": a letter an epoch: g the given label, s the suggestion, o another, - not
     seen.
     """
     courses = _shortened(suspects.losses)
     bands = [[_shortened(row.unsqueeze(0))[0] for row in (b.low, b.middle, b.high)] for b in suspects.bands]
-    top = _top(courses, bands)
-    levels = [[_levels(row, top).tolist() for row in band] for band in bands]
+    scale = _scale(courses, bands)
+    levels = [[_levels(row, scale).tolist() for row in band] for band in bands]
     listed = {kind: len(suspects.of(kind)) for kind in suspects.found}
     return {
         "kind": "suspects",
@@ -140,13 +147,15 @@ def plain(suspects: Suspects) -> dict[str, Any]:
         "precision": None if suspects.precision is None else dict(vars(suspects.precision)),
         "agreement": None if suspects.agreement is None else suspects.agreement.tolist(),
         "points": courses.shape[1],
-        "top": top,
+        "bottom": scale[0],
+        "top": scale[1],
+        "labelled": suspects.labelled,
         "bands": [
             {"name": band.name, **dict(zip(("low", "middle", "high"), _nulls(rows), strict=True))}
             for band, rows in zip(suspects.bands, levels, strict=True)
         ],
         "suspects": _columns(suspects, list(suspects.found)),
-        "losses": base64.b64encode(bytes(_levels(courses, top).flatten().tolist())).decode("ascii"),
+        "losses": base64.b64encode(bytes(_levels(courses, scale).flatten().tolist())).decode("ascii"),
         "answers": None if suspects.answers is None else _letters(suspects.answers),
     }
 
@@ -186,16 +195,21 @@ def _shortened(losses: Tensor) -> Tensor:
     return means.masked_fill(gaps >= 0.5, math.nan)
 
 
-def _top(courses: Tensor, bands: list[list[Tensor]]) -> float:
-    """Upper end of the scale: nearly every loss fits, and every band."""
+def _scale(courses: Tensor, bands: list[list[Tensor]]) -> tuple[float, float]:
+    """Ends of the scale: nearly every loss fits, and every band."""
     finite = courses[courses.isfinite()].sort().values
     high = [float(finite[int(REACH * (len(finite) - 1))])] if len(finite) else []
     high += [float(band[2].nan_to_num(0.0).max()) for band in bands]
-    return max([*high, 1e-3])
+    top = max([*high, 1e-3])
+    low = [
+        float(rows[rows.isfinite()].min()) for rows in (finite, *(band[0] for band in bands)) if rows.isfinite().any()
+    ]
+    bottom = min(low, default=0.0)
+    return (bottom if top / 2 < bottom < top else 0.0), top
 
 
-def _levels(logs: Tensor, top: float) -> Tensor:
-    return (logs / top * LEVELS).round().clamp(0, LEVELS).nan_to_num(GAP).to(torch.uint8)
+def _levels(logs: Tensor, scale: tuple[float, float]) -> Tensor:
+    return ((logs - scale[0]) / (scale[1] - scale[0]) * LEVELS).round().clamp(0, LEVELS).nan_to_num(GAP).to(torch.uint8)
 
 
 def _nulls(rows: list[list[int]]) -> list[list[int | None]]:

@@ -39,7 +39,8 @@ class Trajectories:
     loss: float16 or float32 [R, E], cross-entropy with the label, NaN where not seen. correct: [R, E] 1 / 0 or a share,
     NaN or -1 where not seen or without a label. predicted: uint8 [R, E], the class that the model said, 255 where not seen. margin: float
     [R, E], the label's logit less the largest other one. Tables have a row an example, R = N, unless `places` int32 [N]
-    tells each example's row (-1: none). labels: int64 [N], -1 for none. hashes: int64 [N] of label and content. source:
+    tells each example's row (-1: none). labels: int64 [N], -1 for none. hashes: int64 [N] of label and content. roles: uint8
+    [N], each id's split (`core.view`), None where it is not known. source:
     "training pass" (augmented views in train mode, at the weights of that moment; free) or "clean pass" (plain views in
     evaluation mode after each epoch). Two sources are never mixed.
     """
@@ -57,6 +58,7 @@ class Trajectories:
     fingerprint: str = ""
     source: str = TRAINING
     probes: Probes | None = None
+    roles: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.loss, Tensor) or self.loss.ndim != 2:
@@ -108,6 +110,7 @@ class Trajectories:
             fingerprint=records.fingerprint,
             source=CLEAN if clean else TRAINING,
             probes=probes_of(records),
+            roles=records.roles,
         )
 
     @property

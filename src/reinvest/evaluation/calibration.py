@@ -48,7 +48,7 @@ class Calibration:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._device = torch.device(device)
         cuda = self._device.type == "cuda"
-        size, numbers = (2048, 1 << 26) if cuda else (256, 1 << 20)
+        size, numbers = (2048, 1 << 24) if cuda else (256, 1 << 20)
         self._matrix = torch.full((size, size), 1.0 / size, device=self._device)
         self._from = torch.ones(numbers, device=self._device)
         self._to = torch.empty_like(self._from)

@@ -20,6 +20,7 @@ from ..core.recipe import Recipe
 from ..loop.train import full_id
 from .calibrating import calibration, told
 from .course import Course
+from .equivalence import systems_of
 from .estimate import estimate
 from .execute import Machine, machine_for, threads_of
 from .judge import holm, verdict
@@ -133,17 +134,16 @@ def run_study(
     Where looks are declared it is judged at each of them, and ends with the first at which every arm is decided.
     """
     listener = listener or Listener()
-    study = study.resolved(functools.partial(full_id, store))
+    study = with_metric(study.resolved(functools.partial(full_id, store)))
     machine = machine_for(study, workers, threads, device)
-    study = with_metric(study)
     course = Course(plan(study), store, machine, max_hours=max_hours, on_done=listener.done)
     listener.planned(course.jobs, course.todo)
     block: list[Block | None] = []
 
     def judged(whole: int, look: Look | None, *flags: str) -> Verdicts:
-        now, before = Judgement(whole, study.looks or (), study.spending), judgements(study, store)
+        now, before = Judgement(whole, tuple(study.looks or ()), study.spending), judgements(study, store)
         off = calibration(study, course.runs(whole), store)
-        with store.lending():
+        with threads_of(machine), store.lending():
             block[:] = block or [_time(study, machine, rounds, again, listener)]
             found_out = judge(
                 study,
@@ -154,8 +154,7 @@ def run_study(
                 reproduce=reproduce,
                 look=look,
             )
-        if study.curve != SEPARATE:
-            found_out.result["calibration"] = {"kind": study.curve, "rows": off}
+            found_out.result.update(_beside(study, found_out.result, block[0], machine.device, off))
         remember(study, whole, store)
         return found_out
 
@@ -173,12 +172,28 @@ def run_study(
         if look is not None and previous is not None and verdicts is not None:
             look = look.after(previous, {name: v.verdict for name, v in verdicts.items()})
         verdicts, previous = judged(whole, look), look
-        if look is not None:
-            listener.looked(look, verdicts)
-            if decided(v.verdict for v in verdicts.values()):
-                break
+        if look is not None and _ends(look, verdicts, listener):
+            break
     assert verdicts is not None
     return verdicts
+
+
+def _ends(look: Look, verdicts: Verdicts, listener: Listener) -> bool:
+    """Tell of a look; whether every arm is decided by it."""
+    listener.looked(look, verdicts)
+    return decided(v.verdict for v in verdicts.values())
+
+
+def _beside(
+    study: Study, result: Mapping[str, Any], block: Block | None, device: str, off: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What a result says beside the verdicts: arms that claim to alter speed alone, points of one-run curves (off)."""
+    more: dict[str, Any] = {}
+    if study.systems_only:
+        more["systems"] = systems_of(study, result, block, device=device)
+    if study.curve != SEPARATE:
+        more["calibration"] = {"kind": study.curve, "rows": off}
+    return more
 
 
 def _check_replicates(reached: int, least: int, max_hours: float | None) -> None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import unknown
 from ..core.recipe import Recipe
 from .cells import Scale, build_arm
 from .curves import arm_curves
@@ -162,7 +161,6 @@ def _seeds(evidence: Evidence, edge: float, seeds: int, alpha: float) -> int | N
         effect = abs(float(evidence.rate[at])) * edge
         error = max(float(evidence.forward_se[at]), float(evidence.against_se[at]))
         df = min(float(evidence.forward_df[at]), float(evidence.against_df[at]))
-        # Not more than now: where the intervals are narrow enough already, it is their place that fails.
         needed.append(seeds_needed(effect, error, df, seeds, alpha=2 * alpha, power=1.0 - (1.0 - POWER) / tests))
     return None if any(n is None for n in needed) else max(n for n in needed if n is not None)
 
@@ -251,12 +249,3 @@ def systems_of(
             judged = replace(judged, maths=same_maths(*pair, device=device))
         found[name] = judged.to_dict()
     return found
-
-
-def check_systems(names: Any, arms: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of arms that are declared systems-only; UnknownName for one that is no arm."""
-    chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else [str(n) for n in names]))
-    for name in chosen:
-        if name not in arms:
-            raise unknown("arm in systems_only", name, arms)
-    return chosen

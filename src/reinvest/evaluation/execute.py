@@ -102,7 +102,8 @@ def train_in_worker(
 
     try:
         store = load("reinvest.store:Store")(root)
-        run = _train(Recipe.from_dict(recipe), seed, store, device, trunk and Recipe.from_dict(trunk))
+        begin = None if trunk is None else Recipe.from_dict(trunk)
+        run = _train(Recipe.from_dict(recipe), seed, store, device, begin)
     except KeyboardInterrupt:
         # The state is saved. A worker that lived on would take the next run from its queue.
         os._exit(130)
@@ -257,7 +258,7 @@ def _in_workers(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Call
                 job.seed,
                 str(store.path),
                 machine.device,
-                job.trunk and job.trunk.to_dict(),
+                None if job.trunk is None else job.trunk.to_dict(),
             ): job
             for job in ordered
             if isinstance(job.what, Recipe)
@@ -271,8 +272,9 @@ def _in_workers(jobs: Sequence[Job], store: Any, machine: Machine, on_done: Call
                     f"a worker process ended while training {futures[future].arm!r} (out of memory, or killed); "
                     "run again with --workers 1: finished runs are kept"
                 ) from None
-            for job in same[futures[future].identity] if on_done is not None else ():
-                on_done(job)
+            if on_done is not None:
+                for job in same[futures[future].identity]:
+                    on_done(job)
     except (KeyboardInterrupt, ReinvestError):
         stop_workers()
         raise

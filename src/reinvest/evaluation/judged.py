@@ -39,7 +39,7 @@ def judgements(study: Study, store: Any) -> dict[str, list[Judgement]]:
 
 def remember(study: Study, seeds: int, store: Any) -> None:
     """Keep that the arms of a study have been judged at `seeds` whole replicates."""
-    now = Judgement(seeds, study.looks or (), study.spending)
+    now = Judgement(seeds, tuple(study.looks or ()), study.spending)
     # On a store that cannot be written there are no new runs either, and what is there can be judged all the same.
     with contextlib.suppress(OSError):
         for arm, before in judgements(study, store).items():

@@ -119,9 +119,10 @@ class Judgement:
 
 def undeclared(now: Judgement, before: Iterable[Judgement], alpha: float) -> list[str]:
     """What to say of earlier judgements of the same arm that the declared looks do not hold; alpha: of one judgement."""
-    strange = {j.seeds for j in before if (j.looks, j.spending) != (now.looks, now.spending)}
-    if not now.looks:
-        strange -= {now.seeds}
+    if now.looks:
+        strange = {j.seeds for j in before if (j.looks, j.spending) != (now.looks, now.spending)}
+    else:
+        strange = {j.seeds for j in before} - {now.seeds}
     if not strange:
         return []
     seeds = " and ".join(map(str, sorted(strange)))

@@ -27,6 +27,7 @@ from .onerun import SEPARATE
 from .outcome import plain
 from .pilot import ENOUGH, LEAST, sized
 from .plan import Job, found, plan
+from .plan_text import statements
 from .study import MIN_SEEDS, Study
 from .study_checks import LEVEL
 
@@ -65,12 +66,14 @@ def plan_study(
     alpha = looks[-1].alpha if looks else LEVEL
     noise = known.noise
     planned = {"seeds": study.seeds, **_smallest(noise, study.seeds, alpha), **bill.of(study.seeds)}
-    wanted = [{"effect": float(effect), **_needed(noise, study.seeds, effect, alpha)} for effect in effects]
+    wanted: list[dict[str, Any]] = [
+        {"effect": float(effect), **_needed(noise, study.seeds, effect, alpha)} for effect in effects
+    ]
     if noise is not None and looks:
         planned |= _smallest_looked(noise, looks)
-    return {
+    result = {
         **_head(study, reproduce),
-        "level": 1.0 - LEVEL,
+        "alpha": LEVEL,
         "price": price,
         "noise": None if noise is None else {"arm": known.arm, "runs": noise.runs, "cells": known.cells},
         "reason": known.reason,
@@ -81,6 +84,7 @@ def plan_study(
         "cost": bill.whole(),
         "notes": [*known.notes, *bill.notes],
     }
+    return {**result, "statements": statements(result)}
 
 
 def check_asked(effects: Sequence[float] = EFFECTS, price: float | None = None) -> None:
@@ -181,17 +185,17 @@ def _notes(study: Study, noise: Noise, arm: str) -> Iterator[str]:
 
 
 def _counts(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    usable = [r for r in rows if r["status"] == "finished" and math.isfinite(r["quality"])]
-    return {d: sum(r["duration"] == d for r in usable) for d in study.durations}
+    return {d: sum(r["duration"] == d for r in rows) for d in study.durations}
 
 
 def _rows(study: Study, name: str, held: Mapping[Job, Any], store: Any) -> list[dict[str, Any]]:
-    """Points of an arm: the study's own runs in the store, and others of the same recipe with other seeds."""
+    """Finished points of an arm: the study's own runs in the store, and others of the same recipe with other seeds."""
     mine = {job: run for job, run in held.items() if job.arm == name}
     arm = study.all_arms()[name]
     if isinstance(arm, Recipe) and study.curve == SEPARATE:
         mine |= _same_recipe(study, name, arm, store, {run.id for run in mine.values()})
-    rows = [point_of(study, job, run, {}) for job, run in mine.items()]
+    rows = [point_of(study, job, run, {}) for job, run in mine.items() if run.status == "finished"]
+    rows = [row for row in rows if math.isfinite(row["quality"])]
     timed = [r for r in rows if r["steps"] and r["seconds"] > 0.0]
     if not isinstance(arm, Recipe) or len(timed) < len(rows):
         return rows
@@ -277,7 +281,8 @@ def _seconds(study: Study, held: Mapping[Job, Any], store: Any, machine: Machine
             taken = [s for s in runs if s is not None]
             if taken and (name, d) not in seconds:
                 seconds[name, d] = sum(taken) / len(taken)
-    return seconds
+    whole = {name for name in study.all_arms() if all((name, d) in seconds for d in study.durations)}
+    return {(name, d): value for (name, d), value in seconds.items() if name in whole}
 
 
 class _Bill:
@@ -293,18 +298,22 @@ class _Bill:
     ) -> None:
         self._study, self._todo, self._machine, self._price = study, todo, machine, price
         self._planned = max(study.seeds, MOST)
-        self._seconds, self.notes = dict(seconds), []
-        first, last = study.baseline_name, study.durations[-1]
-        for name in study.arms:
-            # Of an arm that nobody has run, the baseline's seconds are the best guess.
-            if (name, last) not in seconds and (first, last) in seconds:
-                self._seconds |= {(name, d): seconds[first, d] for d in study.durations if (first, d) in seconds}
-                self.notes.append(f"no run of {name!r} says what one takes: its hours are counted as the baseline's")
-        if (first, last) not in seconds:
-            self.notes.append("hours are not known: the baseline is no recipe, and none of its runs is in the store")
+        self._seconds = dict(seconds)
+        self.notes = ["hours are of training alone: evaluation and the timing block come on top"]
+        known = [name for name in study.all_arms() if (name, study.durations[0]) in seconds]
+        if not known:
+            self.notes = ["hours are not known: no arm is a recipe, and none has a run at every duration"]
+            return
+        for name in study.all_arms():
+            # Of an arm that nobody has run, another's seconds (the baseline's, if there are any) are the best guess.
+            if name not in known:
+                self._seconds |= {(name, d): seconds[known[0], d] for d in study.durations}
+                self.notes.append(
+                    f"no runs of {name!r} say what one takes: its hours are counted as those of {known[0]!r}"
+                )
 
     def _hours(self, todo: Sequence[Job]) -> float | None:
-        if (self._study.baseline_name, self._study.durations[-1]) not in self._seconds:
+        if not self._seconds:
             return None
         return sum(hours_by_arm(self._study, todo, self._seconds, self._machine).values())
 

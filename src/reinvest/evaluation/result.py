@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import CorruptFile, InvalidValue, SchemaTooNew
 from ..core.recipe import Recipe
+from .costs import costs_of
 from .drawing import mean_curve
 from .outcome import Verdict
 from .prediction import predict
@@ -45,6 +46,7 @@ def build_result(
     from .. import __version__
 
     facts: dict[str, Any] = next((run.facts for run in runs if run is not None), {})
+    timed = [name for name in verdicts if block is not None and name in block.arms]
     arms = {
         name: _arm(study, name, arm, (points, own_clock or points), verdicts.get(name), block, shown)
         for name, arm in study.all_arms().items()
@@ -73,6 +75,7 @@ def build_result(
                 "study": yaml.safe_dump(study.to_dict(), sort_keys=False, allow_unicode=True),
             },
             "cost": cost,
+            "costs": costs_of(study.baseline_name, points, own_clock or points, timed, verdicts, runs),
         }
     )
 
@@ -128,6 +131,7 @@ def points_result(
             "refusals": [f"{n}: {r}" for n, v in verdicts.items() if v.verdict == "not comparable" for r in v.reasons],
             "reproduce": {"command": reproduce, "study": ""},
             "cost": {"runs": len(points), "found": len(points), "seconds": 0.0},
+            "costs": None,
         }
     )
 

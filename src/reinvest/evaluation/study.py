@@ -13,7 +13,7 @@ from ..core.errors import InvalidValue, ReinvestError, unknown
 from ..core.recipe import Recipe
 from .onerun import SEPARATE, check_one_run
 from .settings import check_settings
-from .study_checks import check_arms, check_durations, check_looks, parse_durations
+from .study_checks import check_arms, check_durations, check_looks, check_systems, parse_durations, with_systems
 
 Arm = Recipe | str | Callable[..., Any]
 """A recipe; a command with {duration} and {seed}; or a callable (duration, seed, store) -> Run."""
@@ -34,7 +34,8 @@ class Study:
     by the metric's name or by the task. looks: numbers of whole replicates, the last one `seeds`, at which the study may be
     judged, and ends where every arm is decided; spending: how they share the error rate, "obrien-fleming" (early looks
     take next to none) or "pocock" (all alike). curve: how points are made, by a "separate" run each, or all of a replicate by
-    one run: "cyclic" or "cooldown-branch" (see `onerun`). Raises InvalidValue for a plan that could not end in a verdict.
+    one run: "cyclic" or "cooldown-branch" (see `onerun`). systems_only: arms that claim to alter speed and no maths, which is
+    tested too (`equivalence.py`). Raises InvalidValue for a plan that could not end in a verdict.
     """
 
     baseline: Arm
@@ -51,6 +52,7 @@ class Study:
     looks: Sequence[int] | None = None
     spending: str = ""
     curve: str = SEPARATE
+    systems_only: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -89,6 +91,7 @@ class Study:
             if name not in self.all_arms():
                 raise unknown("arm in tuning", name, self.all_arms())
         check_arms(self.all_arms())
+        put(self, "systems_only", check_systems(self.systems_only, self.arms))
         check_one_run(self.curve, self.all_arms(), self.durations)
         tasks = {str(a.task) for a in self.all_arms().values() if isinstance(a, Recipe)}
         if len(tasks) > 1:
@@ -110,7 +113,8 @@ class Study:
         """From the values of a YAML file.
 
         An arm is a mapping of recipe fields that differ from the baseline's (`methods` are added to the baseline's,
-        `all_methods` replace them), {command: "..."}, or {callable: "package.module:function"}; `about` in it is a line for the report.
+        `all_methods` replace them), {command: "..."}, or {callable: "package.module:function"}; `about` in it is a line for the report,
+        `systems_only: true` says that it alters speed alone.
         """
         known = {f.name for f in fields(cls)}
         for name in values:
@@ -139,6 +143,9 @@ class Study:
             if isinstance(arm, Mapping) and "about" in arm:
                 rest["about"][str(name)] = str(arm["about"])
                 arm = {k: v for k, v in arm.items() if k != "about"}
+            if isinstance(arm, Mapping) and "systems_only" in arm:
+                rest["systems_only"] = with_systems(rest.get("systems_only", ()), str(name), arm["systems_only"])
+                arm = {k: v for k, v in arm.items() if k != "systems_only"}
             arms[str(name)] = _arm_from(arm, base, values["durations"])
         return cls(baseline=base, arms=arms, **rest)
 
@@ -152,6 +159,8 @@ class Study:
                 out["arms"][name]["about"] = text
             else:
                 out.setdefault("about", {})[name] = text
+        for name in self.systems_only:
+            out["arms"][name]["systems_only"] = True
         out["durations"], out["seeds"] = list(self.durations), self.seeds
         for name, default in (
             ("baseline_name", "baseline"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.duration import Duration
-from ..core.errors import InvalidValue
+from ..core.errors import InvalidValue, unknown
 from ..core.recipe import Recipe
 from .looks import levels
 
@@ -72,6 +72,29 @@ def check_looks(looks: Any, seeds: int, spending: Any, *, least: int) -> tuple[t
             f"the last look is the end of the study, got looks {list(looks)} and seeds {seeds}; write seeds: {looks[-1]}"
         )
     return tuple(looks), spending
+
+
+def check_systems(names: Any, arms: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of arms that are declared systems-only, each once; refuse what names no arm."""
+    if not isinstance(names, (str, list, tuple)):
+        raise InvalidValue(
+            f"systems_only is a list of arms, got {names!r}; write 'systems_only: true' into the arm that alters speed alone"
+        )
+    chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else [str(n) for n in names]))
+    for name in chosen:
+        if name not in arms:
+            raise unknown("arm in systems_only", name, arms)
+    return chosen
+
+
+def with_systems(names: Any, arm: str, declared: Any) -> Any:
+    """The names with an arm whose mapping declares it (True) or not (False)."""
+    if not isinstance(declared, bool):
+        raise InvalidValue(
+            f"systems_only of an arm is true or false, got {declared!r} for {arm!r}; write one of the two"
+        )
+    known = [names] if isinstance(names, str) else names
+    return [*known, arm] if declared and isinstance(known, (list, tuple)) else known
 
 
 def check_arms(arms: Mapping[str, Any]) -> None:

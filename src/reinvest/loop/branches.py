@@ -107,6 +107,6 @@ def trunk_state(recipe: Recipe, trunk: Any) -> dict[str, Any]:
         raise InvalidValue(
             f"a branch warms up as its trunk did, got {warm[1]:g} steps for {warm[0]:g}; write warmup: {warm[0] / total!r}"
         )
-    state = trunk.state_at(fork)
+    state: dict[str, Any] = trunk.state_at(fork)
     chain = {k: v for k, v in state["chain"].items() if k != "recorder"} | {"total_steps": total}
     return state | {"chain": chain, "branch": {"trunk": trunk.id, "step": fork}}

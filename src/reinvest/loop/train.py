@@ -22,6 +22,7 @@ from ..core.protocols import current_recorder
 from ..core.recipe import Recipe
 from ..core.streams import key
 from .branches import branch_of, marked_steps, refuse_horizons, trunk_state, trunks
+from .energy import metered
 from .evaluate import evaluate
 from .progress import Bar
 from .session import Session, run_identity
@@ -90,12 +91,11 @@ def train(
     validation split on the way (outside the clock; the test split is read once, at the end). checkpoint_seconds: wall
     time between checkpoints; a killed run goes on from the last one, bit for bit. progress: a bar on the terminal
     (default: only if it is one). trunk: a longer run of this recipe and seed, both cooling down at the end, in whose middle
-    this one begins, at one of its `forks`: the same weights as training it whole, for the price of its cool-down; its
-    seconds are those of the whole, its records begin at the fork.
+    this one begins, at one of its `forks`: the same weights and seconds as training it whole; its records begin at the fork.
 
-    Runs may be named by the beginnings of their ids; the recipe is kept with the whole ones. A loss that is NaN or
-    infinite ends the run with status "diverged". Raises RunBusy if another process trains the same run,
-    KeyboardInterrupt after Ctrl-C (with the state saved).
+    Runs may be named by the beginnings of their ids; the recipe is kept with the whole ones. A loss that is not finite ends
+    the run with status "diverged". Raises RunBusy if another process trains the same run, KeyboardInterrupt after Ctrl-C
+    (with the state saved).
     """
     _check(recipe, store, evaluations)
     where = device_named(device, "a run trains")
@@ -233,6 +233,10 @@ class _Training:
         self.look = CHECK_EVERY.get(device.type, 50)
 
     def go(self, progress: bool | None) -> None:
+        with metered(self.run, self.session.device, whole=self.state is None):
+            self._go(progress)
+
+    def _go(self, progress: bool | None) -> None:
         session, run = self.session, self.run
         with session.attached() as methods, _Interrupt() as interrupt, Bar(run, session, progress) as bar:
             if self.state:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidValue
+from .costs import cost_units, cost_words
 from .numbers import Figures, Unit, pointer, quality_units, time_unit
 from .palette import DARK, LIGHT, SIGNS, SYMBOLS, Theme
 from .style import theme_changes
@@ -58,7 +59,7 @@ def render(result: Mapping[str, Any]) -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    units = _units(result)
+    units = _units(result) | cost_units(result)
     return (
         environment()
         .get_template("report.html.j2")
@@ -83,6 +84,7 @@ def render(result: Mapping[str, Any]) -> str:
             loudest=_extreme(result, max),
             steps=_decomposition(result),
             units=units,
+            cost_words=cost_words(result),
             signs=SIGNS,
             symbols=SYMBOLS,
             light=LIGHT,

@@ -87,7 +87,9 @@ def consistency_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Fi
     """How many examples have which self-consistency; a bar that would dwarf the others is cut, and says its height."""
     import plotly.graph_objects as go
 
-    counts, below, size = result["histogram"], result["below"], result["examples"]
+    positions = result.get("positions")
+    counts, below, size = result["histogram"], result["below"], positions or result["examples"]
+    unit = "examples" if positions is None else "positions"
     bins = len(counts)
     heights = [count / size for count in counts]
     others = max(heights[:-1])
@@ -103,8 +105,8 @@ def consistency_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Fi
             "line": {"width": 0},
         },
         customdata=[[f"{k / bins:.2f} to {(k + 1) / bins:.2f}", f"{count:,}"] for k, count in enumerate(counts)],
-        hovertemplate="self-consistency %{customdata[0]}<br>%{customdata[1]} examples, %{y:.2%}<extra></extra>",
-        name="examples",
+        hovertemplate="self-consistency %{customdata[0]}<br>%{customdata[1]} " + unit + ", %{y:.2%}<extra></extra>",
+        name=unit,
         meta={"kind": "histogram", "path": "/histogram"},
     )
     figure.add_vline(x=below, line={"color": theme.arms[1], "width": 1.6, "dash": "dash"}, name="threshold")
@@ -132,7 +134,7 @@ def consistency_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Fi
         **axis(theme),
         range=[0, top],
         tickformat=".1%" if top < 0.1 else ".0%",
-        title={"text": "share of examples", "standoff": 10},
+        title={"text": f"share of {unit}", "standoff": 10},
     )
     return figure
 
@@ -192,8 +194,9 @@ def groups_figure(result: Mapping[str, Any], which: str, theme: Theme = LIGHT) -
     order = sorted(range(len(result[which])), key=lambda k: -result[which][k]["churn"])[:BARS]
     groups = [result[which][k] for k in order]
     places = list(range(len(groups)))
-    told = [[label(g["name"], 40), f"{g['examples']:,}", f"{100 * g['accuracy']:.2f} %"] for g in groups]
-    hover = "<b>%{customdata[0]}</b>, %{customdata[1]} examples, accuracy %{customdata[2]}<br>"
+    unit = "examples" if result.get("positions") is None else "positions"
+    told = [[label(g["name"], 40), f"{g[unit]:,}", f"{100 * g['accuracy']:.2f} %"] for g in groups]
+    hover = "<b>%{customdata[0]}</b>, %{customdata[1]} " + unit + ", accuracy %{customdata[2]}<br>"
     figure = go.Figure()
     figure.add_bar(
         x=[group["churn"] for group in groups],
@@ -219,7 +222,7 @@ def groups_figure(result: Mapping[str, Any], which: str, theme: Theme = LIGHT) -
     figure.add_vline(x=result["whole"]["churn"], line={"color": theme.quiet, "width": 1.2, "dash": "dot"}, name="whole")
     figure.update_layout(**layout(theme), height=120 + 24 * len(groups), hovermode="closest", bargap=0)
     figure.update_xaxes(
-        **axis(theme), tickformat=".0%", rangemode="tozero", title={"text": "share of the examples", "standoff": 8}
+        **axis(theme), tickformat=".0%", rangemode="tozero", title={"text": f"share of the {unit}", "standoff": 8}
     )
     figure.update_yaxes(
         **axis(theme),

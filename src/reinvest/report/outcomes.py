@@ -52,6 +52,7 @@ def render_outcomes(result: Mapping[str, Any]) -> str:
             result=result,
             fig=Figures(result, {"quality": quality, "sd": sd, "rate": Unit(100, 2, "%")}),
             units={"quality": quality, "sd": sd},
+            unit=unit_of(result),
             headings={which: what for which, what in HEADINGS.items() if result[which]},
             command=(result.get("reproduce") or {}).get("command", ""),
             recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else "",
@@ -67,6 +68,11 @@ def render_outcomes(result: Mapping[str, Any]) -> str:
             plotly=Markup(get_plotlyjs()),
         )
     )
+
+
+def unit_of(result: Mapping[str, Any]) -> str:
+    """What was decided on: "example", or "position" where each pixel or token has a label."""
+    return "example" if result.get("positions") is None else "position"
 
 
 def class_name(result: Mapping[str, Any], label: int) -> str:
@@ -92,7 +98,7 @@ def _groups(draw: Any, which: str, result: Mapping[str, Any], theme: Theme) -> g
 
 def runs_table(result: Mapping[str, Any]) -> Table:
     """A row a run: its accuracy with the interval for the finite number of examples, and its mean churn."""
-    table = _table(result["title"], ("run", "seed", "accuracy", "95 % interval", "differs from others on"))
+    table = plain_table(result["title"], ("run", "seed", "accuracy", "95 % interval", "differs from others on"))
     for place, run in enumerate(result["runs"]):
         others = [value for other, value in enumerate(result["churn"][place]) if other != place]
         table.add_row(
@@ -111,12 +117,13 @@ def groups_table(result: Mapping[str, Any], which: str) -> Table:
 
     found = sorted(result[which], key=lambda g: -g["churn"])
     more = f", the {ROWS} most divided of {len(found)}" if len(found) > ROWS else ""
-    headings = ("examples", "accuracy", "vote", "two runs differ on", "arbitrary", "sd between runs")
-    table = _table(f"By {HEADINGS[which]}{more}", (HEADINGS[which], *headings))
+    unit = unit_of(result)
+    headings = (f"{unit}s", "accuracy", "vote", "two runs differ on", "arbitrary", "sd between runs")
+    table = plain_table(f"By {HEADINGS[which]}{more}", (HEADINGS[which], *headings))
     for group in found[:ROWS]:
         shares = [_share(group[name]) for name in ("accuracy", "majority", "churn", "arbitrary")]
         sd = "-" if group["spread"] is None else f"{100 * group['spread']['sd']:.2f} points"
-        table.add_row(Text(group["name"]), f"{group['examples']:,}", *shares, sd)
+        table.add_row(Text(group["name"]), f"{group[f'{unit}s']:,}", *shares, sd)
     return table
 
 
@@ -124,7 +131,12 @@ def disputed_table(result: Mapping[str, Any]) -> Table:
     """The examples that divide the runs most."""
     from rich.text import Text
 
-    table = _table("Most disputed examples", ("id", "label", "votes", "two runs agree"))
+    if unit_of(result) == "position":
+        table = plain_table("Most disputed examples", ("id", "positions", "two runs agree on"))
+        for one in result["disputed"][:ROWS]:
+            table.add_row(str(one["id"]), f"{one['positions']:,}", _share(one["self_consistency"]))
+        return table
+    table = plain_table("Most disputed examples", ("id", "label", "votes", "two runs agree"))
     for one in result["disputed"][:ROWS]:
         said = ", ".join(f"{class_name(result, label)} ({count})" for label, count in one["votes"])
         table.add_row(
@@ -133,15 +145,16 @@ def disputed_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
-def _table(title: str, headings: tuple[str, ...]) -> Table:
+def plain_table(title: str, headings: tuple[str, ...], words: tuple[str, ...] = ("label", "votes")) -> Table:
+    """A table without rows: the first column and `words` flush left, figures flush right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, title=Text(title), title_justify="left", pad_edge=False)
     for place, heading in enumerate(headings):
-        words = place == 0 or heading in ("label", "votes")
-        table.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=not words)
+        left = place == 0 or heading in words
+        table.add_column(heading, justify="left" if left else "right", overflow="fold", no_wrap=not left)
     return table
 
 

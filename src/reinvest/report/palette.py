@@ -5,6 +5,7 @@ No meaning rests on colour alone: arms also differ by marker, verdicts by sign a
 
 from __future__ import annotations
 
+import colorsys
 from dataclasses import dataclass
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star", "hexagon")
@@ -52,6 +53,18 @@ DARK = Theme(
     grid="#2e3239",
     surface="#1a1d22",
 )
+
+
+TURN = 0.618034
+"""Hues that are this part of a circle apart stay apart, however many there are."""
+BRIGHT = ((0.75, 0.85), (0.45, 0.95), (0.9, 0.55))
+"""Saturation and value, in turns."""
+
+
+def map_colours(count: int) -> list[str]:
+    """Colours of `count` classes of a label map, "#rrggbb" each; the first ones do not depend on how many follow."""
+    found = [colorsys.hsv_to_rgb(k * TURN % 1, *BRIGHT[k % len(BRIGHT)]) for k in range(count)]
+    return ["#" + "".join(f"{round(255 * part):02x}" for part in colour) for colour in found]
 
 
 def rgba(colour: str, alpha: float) -> str:

@@ -106,7 +106,7 @@ def print_spikes(result: Mapping[str, Any], console: Console) -> None:
             f"no spike above robust z {result['threshold']:g} in {result['steps']:,} {result['source']} of run {result['run']}"
         )
     for k, spike in enumerate(result["spikes"], start=1):
-        told = spike["text"] + ("" if spike["replay"] is None else f" {spike['replay']['text']}")
+        told = " ".join([spike["text"], *(spike[name]["text"] for name in ("replay", "without") if spike.get(name))])
         console.print(Text.assemble((f"{k}. ", "bold"), told))
     if result["hint"]:
         console.print(Text(result["hint"], style="dim"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .costs import cost_table, reuse_lines
 from .numbers import MINUS, quality_units, ratio
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def print_verdicts(result: Mapping[str, Any], console: Console) -> None:
     from rich.text import Text
 
     console.print(verdict_table(result))
+    if result.get("costs"):
+        console.print(cost_table(result))
     console.print()
     shared = shared_flags(result)
     for name, arm in result["arms"].items():
@@ -74,6 +77,13 @@ def print_verdicts(result: Mapping[str, Any], console: Console) -> None:
             console.print(Padding(Text(f"- {line}", style="dim"), (0, 0, 0, 2)))
     for flag in shared:
         console.print(Text(f"all arms: {flag}", style="dim"))
+    for line in reuse_lines(result):
+        console.print(Text(line))
+    for name, found in (result.get("systems") or {}).items():
+        text = f", declared to alter speed alone: {found['outcome']}. {found['sentence']}"
+        console.print(Text.assemble((name, "bold"), text))
+        if found["maths"] is not None:
+            console.print(Padding(Text(f"- {found['maths']['sentence']}", style="dim"), (0, 0, 0, 2)))
 
 
 def shared_flags(result: Mapping[str, Any]) -> list[str]:

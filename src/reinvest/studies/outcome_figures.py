@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..core.errors import InvalidValue
 from ..dynamics.outcomes import majority_credit, sd_interval, self_consistency, variance_split
+from ..evaluation.variance import binomial_floor
 
 BINS = 20
 """Bars of the histogram of self-consistency, all 0.05 wide; the last one holds the 1 too."""
@@ -105,7 +106,8 @@ class GroupOutcome:
     accuracy: mean over the runs. majority: of the runs' vote, see `majority_credit`. churn: share on which two runs
     differ, mean over pairs. arbitrary: share whose self-consistency is below the threshold. unanimous: share of which all
     runs say the same. deciles: of self-consistency, from the smallest to the largest, 11 values. spread: None for a
-    single example.
+    single example. positions: where pixels or tokens have labels, how many there are; shares are then of these, and
+    examples are those that have one. None for one label an example.
     """
 
     name: str
@@ -117,6 +119,7 @@ class GroupOutcome:
     unanimous: float
     deciles: tuple[float, ...]
     spread: Spread | None
+    positions: int | None = None
 
     @property
     def self_consistency(self) -> float:
@@ -133,20 +136,22 @@ class GroupOutcome:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GroupOutcome:
         """From `to_dict()`."""
-        kept = {name: values[name] for name in cls.__dataclass_fields__}
+        kept = {name: values.get(name) for name in cls.__dataclass_fields__}
         spread = None if kept["spread"] is None else Spread.from_dict(kept["spread"])
         return cls(**{**kept, "deciles": tuple(kept["deciles"]), "spread": spread})
 
 
 @dataclass(frozen=True)
 class Disputed:
-    """An example on which the runs differ: its label, and how many runs say each class, the most first."""
+    """An example on which the runs differ: its label, and how many runs say each class, the most first; where each of its
+    `positions` has a label, neither."""
 
     id: int
-    label: int
+    label: int | None
     votes: tuple[tuple[int, int], ...]
     self_consistency: float
     group: str | None = None
+    positions: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -198,7 +203,7 @@ class Figures:
         places: dict[str, list[int]] = {}
         for place, name in enumerate(names):
             places.setdefault(name, []).append(place)
-        return tuple(self.of(name, torch.tensor(places[name])) for name in sorted(places, key=_numbers_first))
+        return tuple(self.of(name, torch.tensor(places[name])) for name in sorted(places, key=numbers_first))
 
     def histogram(self) -> tuple[int, ...]:
         """How many examples have a self-consistency in each of `BINS` equal parts of [0, 1]."""
@@ -227,7 +232,8 @@ class Figures:
         return tuple(found)
 
 
-def _numbers_first(name: str) -> tuple[bool, int, str]:
+def numbers_first(name: str) -> tuple[bool, int, str]:
+    """Orders names: numbers by their value, then words."""
     number = name.isascii() and name.removeprefix("-").isdigit()
     return not number, int(name) if number else 0, name
 
@@ -235,7 +241,7 @@ def _numbers_first(name: str) -> tuple[bool, int, str]:
 def _spread(correct: Tensor, accuracy: float) -> Spread:
     split = variance_split(correct)
     low, high = sd_interval(correct)
-    floor = math.sqrt(accuracy * (1 - accuracy) / correct.shape[1])
+    floor = binomial_floor(accuracy, correct.shape[1])
     return Spread(split.observed, split.sampling, split.between, low, high, floor)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +87,28 @@ def _read_groups(file: Path) -> dict[int, str]:
 def write_votes(votes: Votes, path: str | Path, groups: list[str] | None = None) -> Path:
     """One line an example: id, label, what each run says (a column each, by its id), self_consistency, and its group if
     there are groups. Written under a temporary name first; returns the path."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     consistency = self_consistency(votes.predictions).tolist()
     said = votes.predictions.T.tolist()
+    head = ["id", "label", *votes.runs, "self_consistency", *([] if groups is None else ["group"])]
+    return write_table(
+        path,
+        head,
+        (
+            [number, label, *said[place], f"{consistency[place]:.6g}", *([] if groups is None else [groups[place]])]
+            for place, (number, label) in enumerate(zip(votes.ids.tolist(), votes.labels.tolist(), strict=True))
+        ),
+    )
+
+
+def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """A CSV file with this first line, under a temporary name first; returns the path."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", "label", *votes.runs, "self_consistency", *([] if groups is None else ["group"])])
-            for place, (number, label) in enumerate(zip(votes.ids.tolist(), votes.labels.tolist(), strict=True)):
-                more = [] if groups is None else [groups[place]]
-                writer.writerow([number, label, *said[place], f"{consistency[place]:.6g}", *more])
+            writer.writerow(head)
+            writer.writerows(rows)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -64,11 +64,11 @@ def runs_of_recipe(run: Any, store: Any) -> tuple[list[Any], list[LeftOut]]:
     Of one recipe: the same canonical recipe, data and earlier runs that it builds on; only the seed differs. Raises
     InvalidValue for a run of an own loop.
     """
-    wanted, data = _decided(run), _fingerprint(run)
+    wanted, data = decided(run), fingerprint_of(run)
     found, left = [], []
     for other in store.runs(task=run.task):
         try:
-            if _decided(other) != wanted or (data and _fingerprint(other) not in ("", data)):
+            if decided(other) != wanted or (data and fingerprint_of(other) not in ("", data)):
                 continue
         except ReinvestError:
             continue  # an own loop, or a factory that is gone
@@ -81,7 +81,7 @@ def runs_of_recipe(run: Any, store: Any) -> tuple[list[Any], list[LeftOut]]:
     return sorted(found, key=lambda r: (r.seed, r.id)), left
 
 
-def _decided(run: Any) -> tuple[str, tuple[str, ...]]:
+def decided(run: Any) -> tuple[str, tuple[str, ...]]:
     """Everything decided before training but the seed: the recipe, and the earlier runs that it builds on."""
     return _canonical(json.dumps(_recipe_dict(run), sort_keys=True)), tuple(sorted(run.parents))
 
@@ -101,7 +101,8 @@ def _recipe_dict(run: Any) -> dict[str, Any]:
     return config
 
 
-def _fingerprint(run: Any) -> str:
+def fingerprint_of(run: Any) -> str:
+    """Of the data that a run was trained on; "" where it is not known."""
     return str((run.training.get("data") or {}).get("fingerprint") or "")
 
 
@@ -131,16 +132,17 @@ def check_runs(runs: Sequence[Any], *, any_recipe: bool) -> list[str]:
                 f"a run votes with its weights, got run {run.id!r}, which kept none; train it with another seed, or leave it out"
             )
     if not any_recipe:
-        _one_recipe(runs)
+        one_recipe(runs, "leave it out, or add --any (any_recipe=True) to mix recipes")
     _one_data(runs)
-    return [*([] if any_recipe else _one_code(runs)), *_notes(runs)]
+    return [*([] if any_recipe else _one_code(runs)), *notes_on(runs)]
 
 
-def _one_recipe(runs: Sequence[Any]) -> None:
+def one_recipe(runs: Sequence[Any], remedy: str) -> None:
+    """Refuse runs of several recipes, or that build on different earlier runs, naming what differs. Raises InvalidValue."""
     first, *others = runs
-    text, parents = _decided(first)
+    text, parents = decided(first)
     for other in others:
-        other_text, other_parents = _decided(other)
+        other_text, other_parents = decided(other)
         mine, theirs = json.loads(text), json.loads(other_text)
         unlike = [name.replace("_", " ") for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
         if parents != other_parents and not unlike:
@@ -148,12 +150,12 @@ def _one_recipe(runs: Sequence[Any]) -> None:
         if unlike:
             raise InvalidValue(
                 f"these runs are of one recipe, all but the seed, got run {other.id!r} with another {' and '.join(unlike)} "
-                f"than run {first.id!r}; leave it out, or add --any (any_recipe=True) to mix recipes"
+                f"than run {first.id!r}; {remedy}"
             )
 
 
 def _one_data(runs: Sequence[Any]) -> None:
-    known = {run: _fingerprint(run) for run in runs}
+    known = {run: fingerprint_of(run) for run in runs}
     first = next((run for run in runs if known[run]), None)
     for run in runs:
         if first is not None and known[run] and known[run] != known[first]:
@@ -198,7 +200,8 @@ def _one_code(runs: Sequence[Any]) -> list[str]:
     ]
 
 
-def _notes(runs: Sequence[Any]) -> list[str]:
+def notes_on(runs: Sequence[Any]) -> list[str]:
+    """What is to be known of runs of one recipe: that they are few, that seeds are shared."""
     notes = []
     if len(runs) < ADVISED:
         notes.append(f"{len(runs)} runs: {ADVISED} or more are advised, since of fewer the spread is hardly known")
@@ -251,10 +254,10 @@ def ask(
     width = 0.5 if repeat else 1.0
     with contextlib.nullcontext() if store is None else store.lending():
         for place, run in enumerate(runs):
-            tell = functools.partial(_tell, progress, len(runs), run, width)
-            answers.append(_pass(run, split, where, batch_size, functools.partial(tell, place)))
+            say = functools.partial(tell, progress, len(runs), run, width)
+            answers.append(_pass(run, split, where, batch_size, functools.partial(say, place)))
             if repeat:
-                again = _pass(run, split, where, batch_size, functools.partial(tell, place + width))
+                again = _pass(run, split, where, batch_size, functools.partial(say, place + width))
                 same += again.bits == answers[-1].bits
                 changed += int((again.said != answers[-1].said).sum())
             if not torch.equal(answers[0].ids, answers[-1].ids) or not torch.equal(
@@ -277,22 +280,24 @@ def ask(
     return votes, Repeat(len(runs), same, changed) if repeat else None
 
 
-def _tell(progress: Progress | None, total: int, run: Any, width: float, before: float, share: float) -> None:
+def tell(progress: Progress | None, total: int, run: Any, width: float, before: float, share: float) -> None:
+    """Say that so many runs were asked `before`, and how much of this run's part `width` is done."""
     if progress is not None:
         progress(before + width * share, total, f"run {run.id}, seed {run.seed}")
 
 
-def _batch(task: Any, batch_size: int | None) -> int:
+def batch_of(task: Any, batch_size: int | None) -> int:
+    """Examples that are predicted together: those asked for, the task's own number, or the usual one."""
     return int(getattr(task, "evaluation_batch", BATCH)) if batch_size is None else batch_size
 
 
 def _pass(run: Any, split: str, device: torch.device, batch_size: int | None, tick: Callable[[float], None]) -> _Said:
     recipe = Recipe.from_dict(run.config)
     task = build_task(recipe)
-    model = _model(run, task, split, device)
+    model = model_for(run, task, split, device)
     dtype, bits = DTYPES.get(recipe.precision), hashlib.sha256()
     ids, labels, said, classes = [], [], [], 0
-    loader = task.loader(split, _batch(task, batch_size))
+    loader = task.loader(split, batch_of(task, batch_size))
     with torch.no_grad():
         for batch_ids, x, y in loader:
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
@@ -316,7 +321,7 @@ def _pass(run: Any, split: str, device: torch.device, batch_size: int | None, ti
     return _Said(torch.cat(ids), torch.cat(labels), torch.cat(said), classes, bits.hexdigest())
 
 
-def _model(run: Any, task: Any, split: str, device: torch.device) -> nn.Module:
+def model_for(run: Any, task: Any, split: str, device: torch.device) -> nn.Module:
     """The run's model, with the task's own split telling the shape of its inputs."""
     view = replace(view_of(task.loader(split, 1)), classes=task.classes, clean=functools.partial(task.loader, split))
     holder = nn.Module()  # only says where the model shall live, and draws nothing

@@ -68,14 +68,14 @@ class Prices:
         if timing is None:
             whole = float(run.seconds) if run.seconds is not None else math.nan
             return Charge(steps, (whole - once) / steps if steps else math.nan, once, whole)
-        trained = run_seconds(timing, _counts(run))
+        trained = run_seconds(timing, counts_of(run))
         low, high = timing.interval() if timing.log_ratio_variance > 0 else (None, None)
         return Charge(
             steps, trained / steps if steps else math.nan, once, trained + once, math.exp(timing.log_ratio), low, high
         )
 
 
-def _counts(run: Any) -> dict[Stratum, int]:
+def counts_of(run: Any) -> dict[Stratum, int]:
     """Steps of a run by (kind, tenth), as its clock counted them; all of one kind where it did not."""
     rows = run.cost.get("strata") or []
     counts = {(str(r["kind"]), int(r["tenth"])): int(r["steps"]) for r in rows}

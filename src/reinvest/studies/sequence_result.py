@@ -127,7 +127,7 @@ def timing_entry(prices: Prices) -> list[dict[str, Any]]:
                 "rounds": block.rounds,
                 "clock": block.clock,
                 "seconds": block.seconds,
-                "notes": list(block.notes),
+                "notes": [*block.notes, *block.flags],
                 "recipes": rows,
             }
         )

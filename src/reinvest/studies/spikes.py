@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from ..core.chain import Methods
 from ..core.errors import InvalidValue
+from ..core.method import Context
 from ..core.protocols import current_recorder
 from ..core.recipe import Recipe
-from ..core.spikes import THRESHOLD, spike_z
+from ..core.spikes import THRESHOLD
 from ..core.streams import key
-from ..dynamics.spike_findings import ADD, WATCH, SpikeFinding, SpikeReport, explain_spikes
+from ..dynamics.spike_findings import ADD, WATCH, SpikeFinding, SpikeReport, explain_spikes, signal_z
 from ..loop.session import Session
 from ..loop.train import STUCK
 from .sequence_result import read_kind
@@ -145,7 +146,7 @@ def replay_spikes(
     elsewhere=False leaves it out. device: default the kind that the run was trained on. Raises InvalidValue for a run that
     was not trained from a recipe with SpikeWatch, and for another seed that is its own.
     """
-    recipe, found = _replayable(run)
+    recipe, found = replayable(run)
     seed = run.seed + 1 if other_seed is None else other_seed
     if seed == run.seed:
         raise InvalidValue(f"another seed than the run's own shows other weights, got {seed}; leave it out")
@@ -155,15 +156,15 @@ def replay_spikes(
     where, steps = device or facts.get("kind", "cpu"), run.training["total_steps"]
     asked = [s.suspects or tuple(e.id for e in s.examples[:ASKED]) for s in spikes]
     lent = contextlib.nullcontext() if store is None else store.lending()
-    with lent, _threads(facts.get("threads")):
+    with lent, same_threads(facts.get("threads")):
         untils = [min(len(found["loss"]), s.end + AFTER + 1) for s in spikes]
-        own, _ = _train(recipe, run.seed, steps, max(untils), where)
+        own, _ = train_again(recipe, run.seed, steps, max(untils), where)
         everyone = [one for ids in asked for one in ids]
-        other, seen = _train(recipe, seed, steps, steps, where, everyone) if elsewhere and everyone else ({}, {})
+        other, seen = train_again(recipe, seed, steps, steps, where, everyone) if elsewhere and everyone else ({}, {})
     first = {s.start for s in explain_spikes(own, None, threshold)}
     replays = []
     for spike, until, ids in zip(spikes, untils, asked, strict=True):
-        differs = _first_difference(found, own, until)
+        differs = first_difference(found, own, until)
         same, again = _same_batch(own, spike), spike.start in first
         exact = Replay(until, same, differs is None, differs, again, spike.start, run.seed)
         if other and ids:
@@ -173,7 +174,7 @@ def replay_spikes(
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def same_threads(count: int | None) -> Iterator[None]:
     """As many threads as the run had: sums on a CPU depend on how they are shared out."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
@@ -183,7 +184,8 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _replayable(run: Any) -> tuple[Recipe, dict[str, Any]]:
+def replayable(run: Any) -> tuple[Recipe, dict[str, Any]]:
+    """(recipe, what its watch found) of a run. Raises InvalidValue as `replay_spikes` does."""
     config = run.config
     if not {"task", "model"} <= set(config):
         raise InvalidValue(
@@ -197,32 +199,42 @@ def _replayable(run: Any) -> tuple[Recipe, dict[str, Any]]:
     return Recipe.from_dict(config), found
 
 
-def _train(
-    recipe: Recipe, seed: int, steps: int, until: int, device: str, asked: Sequence[int] = ()
+def train_again(
+    recipe: Recipe,
+    seed: int,
+    steps: int,
+    until: int,
+    device: str,
+    asked: Sequence[int] = (),
+    through: Callable[[Any, Context], Any] | None = None,
 ) -> tuple[dict[str, Any], dict[int, frozenset[int]]]:
-    """(what the watch found, which of the examples `asked` each step saw) after the first `until` steps of a run of `steps`."""
+    """(what the watch found, which of the examples `asked` each step saw) after the first `until` steps of a run of `steps`.
+
+    through: what makes the loader of each epoch another one.
+    """
     seen = _Seen(asked)
     token = current_recorder.set(seen)
     try:
         with torch.random.fork_rng():
-            torch.manual_seed(key(seed, "dropout") >> 1)
+            torch.manual_seed(key(recipe.seed_of("dropout", seed), "dropout") >> 1)
             session = Session(recipe, seed, device, steps)
             with session.attached() as methods:
                 seen.context = methods.context
                 session.model.train()
-                _go(session, methods, until)
+                _go(session, methods, until, through)
                 watch = next(m for m in methods.members if m.name == WATCH)
                 return watch.findings(), seen.steps
     finally:
         current_recorder.reset(token)
 
 
-def _go(session: Session, methods: Methods, until: int) -> None:
+def _go(session: Session, methods: Methods, until: int, through: Callable[[Any, Context], Any] | None = None) -> None:
     """Train until that many steps are done, or until none is made any more, as a run that has diverged."""
     context, stuck = methods.context, 0
     while context.step < until:
         epoch, start = methods.next_batch
-        for batch in methods.batches(session.loader(epoch, start)):
+        loader = session.loader(epoch, start)
+        for batch in methods.batches(loader if through is None else through(loader, context)):
             before = context.step
             session.step(batch)
             stuck = 0 if context.step > before else stuck + 1
@@ -230,7 +242,7 @@ def _go(session: Session, methods: Methods, until: int) -> None:
                 return
 
 
-def _first_difference(found: dict[str, Any], own: dict[str, Any], until: int) -> int | None:
+def first_difference(found: dict[str, Any], own: dict[str, Any], until: int) -> int | None:
     """The first step at which a signal is not the same, bit for bit; a step that was not made is not."""
     both = min(until, len(own["loss"]))
     unlike = torch.zeros(both, dtype=torch.bool)
@@ -257,7 +269,7 @@ def _compared(
     found: dict[str, Any], seen: dict[int, frozenset[int]], asked: Sequence[int], threshold: float
 ) -> dict[str, Any]:
     """Steps that held one of the examples `asked` against those that did not."""
-    z = torch.stack([spike_z(found[name], found["window"]) for name in ("loss", "gradient_norm")])
+    z = torch.stack([signal_z(found, name) for name in ("loss", "gradient_norm")])
     height = z.nan_to_num(-math.inf, math.inf, -math.inf).amax(0)
     wanted = set(asked)
     known = [step for step in sorted(seen) if step < len(height) and float(height[step]) > -math.inf]
@@ -280,8 +292,14 @@ def _compared(
 # ---- the result ----------------------------------------------------------------------------------------------------
 
 
-def spike_result(run: Any, report: SpikeReport, replays: Sequence[Replay] = ()) -> dict[str, Any]:
-    """Everything as plain values, from which the page is drawn. replays: one for each spike of the report, or none."""
+def spike_result(
+    run: Any, report: SpikeReport, replays: Sequence[Replay] = (), without: Mapping[int, Any] | None = None
+) -> dict[str, Any]:
+    """Everything as plain values, from which the page is drawn.
+
+    replays: one for each spike of the report, or none. without: a `Without` for the first steps of some spikes.
+    """
+    left = {} if without is None else {start: one.to_dict() for start, one in without.items()}
     from .. import __version__
 
     count = len(report.spikes)
@@ -302,12 +320,15 @@ def spike_result(run: Any, report: SpikeReport, replays: Sequence[Replay] = ()) 
         "steps": len(report.loss),
         "hint": report.hint,
         "series": {
-            "loss": _thinned(report.loss),
+            "loss": _thinned(report.loss, report.asked),
             "gradient norm": _thinned(report.gradient_norm)
             if report.source == "steps"
             else {"steps": [], "values": []},
         },
-        "spikes": [_spike(spike, replays[k] if replays else None) for k, spike in enumerate(report.spikes)],
+        "spikes": [
+            {**_spike(spike, replays[k] if replays else None), "without": left.get(spike.start)}
+            for k, spike in enumerate(report.spikes)
+        ],
     }
 
 
@@ -360,13 +381,12 @@ def _replay(replay: Replay) -> dict[str, Any]:
     return {**values, "asked": list(replay.asked), "text": replay.text}
 
 
-def _thinned(values: Tensor) -> dict[str, list[Any]]:
-    """Steps and values, of each stretch of steps the highest, so that no spike is lost; None for what is not finite."""
-    each = max(1, math.ceil(len(values) / POINTS))
-    steps = []
-    for begin in range(0, len(values), each):
-        part = values[begin : begin + each].nan_to_num(math.inf, math.inf)
-        steps.append(begin + int(part.argmax()))
+def _thinned(values: Tensor, seen: Tensor | None = None) -> dict[str, list[Any]]:
+    """Steps and values, of each stretch of the steps seen the highest, so that no spike is lost; None for what is not finite."""
+    rows = torch.arange(len(values)) if seen is None or not bool(seen.any()) else seen.nonzero()[:, 0]
+    each = max(1, math.ceil(len(rows) / POINTS))
+    parts = (rows[begin : begin + each] for begin in range(0, len(rows), each))
+    steps = [int(part[values[part].nan_to_num(math.inf, math.inf).argmax()]) for part in parts]
     return {"steps": steps, "values": [_plain(float(values[step])) for step in steps]}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...core.batch import Batch
 from ...core.errors import InvalidValue
 from ...core.method import Card, Context, Method
-from ...core.spikes import APART, FIRST, RECENT, THRESHOLD, WINDOW, spike_z
+from ...core.spikes import APART, FIRST, RECENT, THRESHOLD, WINDOW, seen_z
 from .._check import number, whole
 
 LEAST_AROUND = 12
@@ -97,6 +97,7 @@ class SpikeWatch(Method):
         self._names: list[str] = []
         self._before: list[Tensor] = []
         self._signals = self._norms = torch.empty(0)
+        self._asked = torch.empty(0, dtype=torch.bool)
         self._recent: deque[tuple[int, int, Tensor | None, Tensor]] = deque()
         self._of: Any = None
         self._parts: list[tuple[Tensor | None, Tensor]] = []
@@ -117,6 +118,7 @@ class SpikeWatch(Method):
         rows = 2 * self.around + self.check + 1
         self._signals = torch.full((2, context.total_steps), torch.nan, device=context.device)
         self._norms = torch.zeros(3, rows, len(self._parameters), device=context.device)
+        self._asked = torch.zeros(context.total_steps, dtype=torch.bool)
         self._recent = deque(maxlen=rows)
         self._per_epoch = context.steps_per_epoch
 
@@ -142,6 +144,7 @@ class SpikeWatch(Method):
             losses = parts[0][1] if len(parts) == 1 else torch.cat([part for _, part in parts])
             self._batch = (torch.cat(all_ids) if len(all_ids) == len(parts) else None, losses)
             self._signals[LOSS, step] = losses.mean()
+            self._asked[step] = True
         with torch.no_grad():
             norms = measure_norms([p.grad for p in self._parameters])
             self._signals[GRADIENT, step] = torch.linalg.vector_norm(norms)
@@ -182,16 +185,12 @@ class SpikeWatch(Method):
     def _found(self) -> tuple[list[tuple[int, float]], int]:
         """(first step, highest z so far) of the spikes whose windows are not yet kept, and the last step of any."""
         waiting, last = list(self._waiting), self._last_high
-        begin = max(0, self._looked - self.window - RECENT)
         if not self._fresh or self._done <= self._looked:
             return waiting, last
-        values = self._signals[:, begin : self._done].cpu()
-        z = torch.stack([spike_z(row, self.window, start=self._looked - begin) for row in values])
-        if not any(len(losses) for _, _, _, losses in self._recent):
-            z[LOSS] = torch.nan  # the loop never asked for a loss
+        z = torch.stack([self._new_z(LOSS, self._asked), self._new_z(GRADIENT, torch.ones_like(self._asked))])
         highest = z.nan_to_num(-torch.inf, torch.inf, -torch.inf).amax(0)
         for step in self._fresh:
-            height = float(highest[step - begin]) if begin <= step < self._done else -torch.inf
+            height = float(highest[step - self._looked]) if self._looked <= step < self._done else -torch.inf
             if not height > self.threshold:
                 continue
             if step - last > APART:
@@ -200,6 +199,14 @@ class SpikeWatch(Method):
                 waiting[-1] = (waiting[-1][0], max(waiting[-1][1], height))
             last = step
         return waiting, last
+
+    def _new_z(self, signal: int, seen: Tensor) -> Tensor:
+        """z of a signal in the steps since the last look, by as many of those before as were seen and count."""
+        before = seen[: self._looked].nonzero()[-(self.window + RECENT) :]
+        begin = int(before[0]) if len(before) else self._looked
+        values = self._signals[signal, begin : self._done].cpu()
+        z = seen_z(values, seen[begin : self._done], self.window, start=self._looked - begin)
+        return z[self._looked - begin :]
 
     def _highest(self, windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """At most `most` windows, the highest, in order of time."""
@@ -211,7 +218,8 @@ class SpikeWatch(Method):
         held = [r for r in self._recent if start - self.around <= r[0] <= start + self.around]
         rows = [step % self._norms.shape[1] for step, *_ in held]
         gradient, update, weight = self._norms[:, rows].cpu()
-        known = [ids for _, _, ids, _ in held if ids is not None]
+        seen = [(ids, losses) for _, _, ids, losses in held if len(losses)]
+        known = [ids for ids, _ in seen if ids is not None]
         return {
             "start": start,
             "z": z,
@@ -222,11 +230,13 @@ class SpikeWatch(Method):
             "weight_norms": weight,
             "counts": torch.tensor([len(losses) for *_, losses in held]),
             "losses": torch.cat([losses for *_, losses in held]).cpu(),
-            "ids": torch.cat(known).cpu() if len(known) == len(held) else torch.empty(0, dtype=torch.int64),
+            "ids": torch.cat(known).cpu() if known and len(known) == len(seen) else torch.empty(0, dtype=torch.int64),
         }
 
     def findings(self) -> dict[str, Any]:
-        """loss and gradient_norm float32 [T] of each step done, names [P] of the parameters, and the windows.
+        """loss and gradient_norm float32 [T] of each step done, asked bool [T], names [P] of the parameters, and the windows.
+
+        asked: steps in which the loop asked the chain for a loss; those without have NaN, and no z.
 
         A window: start (first step of a spike), z (its highest); steps [n], epochs [n]; gradient_norms, update_norms,
         weight_norms float32 [n, P]; counts [n] of examples, and their ids and losses one after the other (no ids where
@@ -239,6 +249,7 @@ class SpikeWatch(Method):
         return {
             "loss": loss,
             "gradient_norm": gradient,
+            "asked": self._asked[: self._done].clone(),
             "names": list(self._names),
             "steps_per_epoch": self._per_epoch,
             "threshold": self.threshold,
@@ -258,6 +269,7 @@ class SpikeWatch(Method):
         return {
             "names": list(self._names),
             "signals": self._signals[:, : self._done].clone(),
+            "asked": self._asked[: self._done].clone(),
             "norms": self._norms.clone(),
             "recent": [list(entry) for entry in self._recent],
             "fresh": list(self._fresh),
@@ -276,6 +288,7 @@ class SpikeWatch(Method):
             )
         self._done = state["signals"].shape[1]
         self._signals[:, : self._done] = state["signals"].to(self._signals)
+        self._asked[: self._done] = state["asked"]
         self._norms.copy_(state["norms"])
         device = self._signals.device
         self._recent.clear()

@@ -77,7 +77,7 @@ class PrioritizedTraining(Cleaned, SelectiveBackprop):
         domains=("vision", "language", "tabular"),
         references=("1910.00762",),
     )
-    revision = 1
+    revision = 2
     neutral: ClassVar = {"keep": 1.0}
     example: ClassVar = {"p_clean": [(29 * i) % 48 / 48 for i in range(48)], "keep": 0.5, "end": 0.8}
     couples_examples = True

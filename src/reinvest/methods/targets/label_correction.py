@@ -77,6 +77,7 @@ class LabelCorrection(Cleaned):
         domains=("vision", "language", "tabular"),
         references=("2209.10015", "1412.6596", "2002.07394"),
     )
+    revision = 2
     neutral: ClassVar = {"start": 1.0}
     example: ClassVar = {"p_clean": [(29 * i) % 48 / 48 for i in range(48)], "start": 0.3}
 

@@ -78,8 +78,8 @@
     const twins = rows.twins[i];
     const found = [["rank " + rows.score[i].toFixed(4), sure === null ? "" : ", probability " + (sure > 0.995 ? "> 99 %" : share(sure))]];
     if (rows.suggested[i] >= 0) found.push(["", "said in " + share(rows.share[i]) + " of epochs"]);
-    found.push(["", learned === null ? "never learned" : "learned in epoch " + learned + (rows.forgotten[i] ? ", forgotten " + rows.forgotten[i] + "x" : "")]);
-    found.push(["", "loss " + Number(rows.mean_loss[i].toPrecision(3)) + ", above " + share(rows.percentile[i]) + " of label"]);
+    if (data.labelled) found.push(["", learned === null ? "never learned" : "learned in epoch " + learned + (rows.forgotten[i] ? ", forgotten " + rows.forgotten[i] + "x" : "")]);
+    found.push(["", "loss " + Number(rows.mean_loss[i].toPrecision(3)) + ", above " + share(rows.percentile[i]) + (data.labelled ? " of label" : " of all")]);
     // The place is that of the least telling line, so that a row keeps its height.
     if (twins.length) found.splice(1, found.length > 3 ? 1 : 0, ["same as ", twins.slice(0, 4).join(", ") + (twins.length > 4 ? ", …" : "")]);
     return found;
@@ -89,15 +89,16 @@
     const row = blank.cloneNode(true);
     const part = (selector) => row.querySelector(selector);
     if (data.pictures) {
-      const code = picture(i);
-      const look = document.createElement(code ? "img" : "div");
-      if (code) {
-        look.decoding = "async";
-        look.loading = "lazy";
-        look.alt = "example " + rows.id[i];
-        look.src = "data:image/png;base64," + code;
-      } else look.className = "none";
-      part(".look").append(look);
+      [picture(i)].flat().forEach((code, k) => {
+        const look = document.createElement(code ? "img" : "div");
+        if (code) {
+          look.decoding = "async";
+          look.loading = "lazy";
+          look.alt = (k ? "labels of example " : "example ") + rows.id[i];
+          look.src = "data:image/png;base64," + code;
+        } else look.className = "none";
+        part(".look").append(look);
+      });
     } else if (data.texts) {
       part(".look").textContent = data.texts[i];
       part(".look").title = data.texts[i];
@@ -105,6 +106,7 @@
     part(".given").textContent = name(rows.label[i]);
     if (rows.suggested[i] >= 0) part(".suggested").textContent = name(rows.suggested[i]);
     else part(".arrow").remove();
+    if (!data.labelled) part(".labels").remove();
     part(".kind").textContent = kinds[rows.kind[i]];
     part(".id").textContent = "id " + rows.id[i];
     spark(part(".spark"), i);
@@ -228,6 +230,7 @@
     if (!matches) lay();
   });
 
+  list.classList.toggle("maps", Boolean(data.maps));
   list.classList.toggle("texts", !data.pictures && Boolean(data.texts));
   list.classList.toggle("bare", !data.pictures && !data.texts);
   choose();

@@ -1,0 +1,159 @@
+"""Energy of a run: counted or integrated where a device tells, absent where none does or a part of it is missing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reinvest.core.recipe import Recipe
+from reinvest.loop import energy
+from reinvest.loop.energy import Measured, integrated, meter_of
+from reinvest.loop.train import train
+from reinvest.store import Store
+
+RECIPE = Recipe(
+    task={"name": "digits", "train_examples": 200}, model={"name": "mlp", "hidden": [8]}, duration="2ep", batch_size=50
+)
+
+
+class Counter:
+    """A device that counts: 5 J more at every look."""
+
+    def __init__(self) -> None:
+        self.total: Iterator[int] = count(1000, 5)
+
+    def joules(self) -> float | None:
+        return float(next(self.total))
+
+    def watts(self) -> float:
+        raise AssertionError("a counter is read, not its power")
+
+
+class Power:
+    """A device that only tells its power."""
+
+    def __init__(self, value: float = 80.0) -> None:
+        self.value, self.looks = value, 0
+
+    def joules(self) -> float | None:
+        return None
+
+    def watts(self) -> float:
+        self.looks += 1
+        return self.value
+
+
+class Broken(Power):
+    def watts(self) -> float:
+        self.looks += 1
+        if self.looks > 1:
+            raise OSError("the driver is gone")
+        return 50.0
+
+
+def test_power_is_integrated_by_trapezoids() -> None:
+    # Up from 0 to 100 W in 2 s, then 1 s at 100 W: 100 + 100 joules.
+    assert integrated([(0.0, 0.0), (2.0, 100.0), (3.0, 100.0)]) == pytest.approx(200.0)
+    assert integrated([(7.0, 50.0)]) is None and integrated([]) is None
+
+
+@given(st.lists(st.floats(0.01, 3.0), min_size=1, max_size=20), st.floats(1.0, 500.0))
+def test_constant_power_is_power_times_time_however_it_is_sampled(gaps: list[float], watts: float) -> None:
+    samples, now = [(0.0, watts)], 0.0
+    for gap in gaps:
+        now += gap
+        samples.append((now, watts))
+    assert integrated(samples) == pytest.approx(watts * now)
+
+
+def test_a_counter_is_read_at_both_ends() -> None:
+    with Measured(Counter()) as measured:
+        pass
+    assert measured.joules == 5.0
+
+
+def test_power_is_read_until_the_end_and_then_no_more() -> None:
+    meter = Power()
+    with Measured(meter, every=0.005) as measured:
+        while meter.looks < 4:
+            pass
+    looks = meter.looks
+    assert measured.joules is not None and measured.seconds > 0
+    assert measured.joules == pytest.approx(80.0 * measured.seconds, rel=0.2)
+    assert meter.looks == looks
+
+
+@pytest.mark.parametrize("meter", [None, Broken()])
+def test_what_cannot_be_measured_is_absent(meter: Any) -> None:
+    with Measured(meter, every=0.001) as measured:
+        while meter is not None and meter.looks < 2:
+            pass
+    assert measured.joules is None
+
+
+def test_a_run_keeps_its_energy_and_says_which_memory_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "meter_of", lambda device: Counter())
+    with Store(tmp_path) as store:
+        cost = train(RECIPE, 0, store, device="cpu", progress=False).cost
+    assert cost["energy_joules"] == 5.0 and cost["energy_seconds"] > 0
+    assert cost["peak_memory_of"] == "process" and cost["peak_memory"] > 10**6
+
+
+def test_without_a_meter_energy_is_absent_and_never_zero(tmp_path: Path) -> None:
+    assert meter_of(torch.device("cpu")) is None
+    with Store(tmp_path) as store:
+        cost = train(RECIPE, 0, store, device="cpu", progress=False).cost
+    assert "energy_joules" not in cost and "energy_seconds" not in cost
+
+
+def test_a_run_that_was_continued_has_no_energy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "meter_of", lambda device: Counter())
+    from reinvest.loop import train as module
+
+    def stop(self: Any, split: str, step: int, epoch: int) -> None:
+        self._checkpoint()
+        raise KeyboardInterrupt
+
+    with Store(tmp_path) as store:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(module._Training, "_evaluate", stop)
+            train(RECIPE, 0, store, device="cpu", progress=False, evaluations=2)
+        run = train(RECIPE, 0, store, device="cpu", progress=False, evaluations=2)
+    assert run.status == "finished" and "energy_joules" not in run.cost and "peak_memory_of" in run.cost
+
+
+def test_the_driver_is_asked_for_its_counter_and_else_for_its_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(Exception):
+        pass
+
+    asked: list[Any] = []
+
+    def total(handle: str) -> int:
+        if handle == "old":
+            raise Refused
+        return 2_500
+
+    fake = SimpleNamespace(
+        NVMLError=Refused,
+        nvmlInit=lambda: asked.append("init"),
+        nvmlDeviceGetHandleByUUID=lambda uuid: asked.append(uuid) or ("old" if "old" in uuid else "new"),
+        nvmlDeviceGetTotalEnergyConsumption=total,
+        nvmlDeviceGetPowerUsage=lambda handle: 70_000,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    for uuid, joules in (("a1", 2.5), ("old", None)):
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, uuid=uuid: SimpleNamespace(uuid=uuid))
+        meter = meter_of(torch.device("cuda", 0))
+        assert meter is not None and meter.joules() == joules and meter.watts() == 70.0
+    assert asked == ["init", "GPU-a1", "init", "GPU-old"]
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it were not installed
+    assert meter_of(torch.device("cuda", 0)) is None

@@ -1,0 +1,134 @@
+"""A gate end to end on digits: a copy passes, a worse learning rate and a method that sleeps are found, refusals are refused."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+import reinvest as ri
+from reinvest.core.errors import CorruptFile, InvalidValue, NotComparable, UnknownName
+from reinvest.core.method import Card, Method
+from reinvest.evaluation.compare import Listener
+from reinvest.evaluation.result import write_result
+from reinvest.studies.gate import read_baseline, record_baseline, run_gate
+
+DURATIONS = ["16st", "32st", "64st", "128st"]
+RECIPE = ri.Recipe(
+    task="digits",
+    model={"name": "mlp", "hidden": [16]},
+    batch_size=64,
+    optimizer={"name": "sgd", "lr": 0.1},
+    duration="128st",
+)
+MACHINE: dict[str, Any] = {"workers": 1, "threads": 1}
+
+
+class Sleeper(Method):
+    """Waits two milliseconds in every step."""
+
+    card = Card("sleep", "none: a test", 2020, "none", "weights", "2 ms", "everything", ("any",))
+
+    def weights(self, context: Any) -> None:
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, Any]]:
+    store = ri.Store(tmp_path_factory.mktemp("gate") / "runs")
+    baseline = record_baseline(RECIPE, store=store, durations=DURATIONS, seeds=4, **MACHINE)
+    file = write_result(baseline, tmp_path_factory.mktemp("gate") / "baseline.json")
+    return store, read_baseline(file)
+
+
+def elsewhere(tmp_path: Any) -> ri.Store:
+    return ri.Store(tmp_path / "ci")
+
+
+def test_a_baseline_holds_what_a_gate_needs(kept: tuple[Any, dict[str, Any]]) -> None:
+    _, baseline = kept
+    assert baseline["durations"] == DURATIONS and len(baseline["points"]) == 16
+    assert baseline["task"]["metric"] == "accuracy" and baseline["task"]["fingerprint"]
+    seeds = [p["seed"] for p in baseline["points"]]
+    assert len(set(seeds)) == 16, "every cell has seeds of its own"
+    assert baseline["seconds_per_step"] > 0 and baseline["facts"]["hardware"]["threads"] == 1
+    assert "/" not in json.dumps(baseline["recipe"])
+
+
+def test_the_same_recipe_passes_without_doubt_even_where_the_store_is_empty(
+    kept: tuple[Any, dict[str, Any]], tmp_path: Any
+) -> None:
+    done = run_gate(kept[1], RECIPE, store=elsewhere(tmp_path), **MACHINE)
+    assert done.verdict == "not regressed"
+    assert [p.ratio for p in done.parts] == [1.0, 1.0]
+    assert done.result["timing"] is None and "by definition" in " ".join(done.result["notes"])
+    json.dumps(done.result, allow_nan=False)
+
+
+def test_runs_of_the_store_are_not_repeated(kept: tuple[Any, dict[str, Any]]) -> None:
+    store, baseline = kept
+    counts: list[int] = []
+    run_gate(baseline, RECIPE, store=store, listener=Listener(planned=lambda jobs, todo: counts.append(len(todo))))
+    assert counts == [0]
+
+
+def test_a_worse_learning_rate_is_a_regression_in_steps(kept: tuple[Any, dict[str, Any]], tmp_path: Any) -> None:
+    worse = RECIPE.with_(optimizer={"name": "sgd", "lr": 0.02})
+    done = run_gate(kept[1], worse, store=elsewhere(tmp_path), rounds=10, **MACHINE)
+    assert done.verdict == "regressed"
+    assert done.parts[0].verdict == "regressed" and done.parts[0].low > 1.2
+    assert done.result["changed"]["optimizer"][1]["lr"] == 0.02
+    assert done.result["timing"]["rounds"] == 10
+
+
+def test_a_method_that_sleeps_is_a_regression_in_time_alone(
+    kept: tuple[Any, dict[str, Any]], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeping = RECIPE.with_(methods=[{"name": f"{__name__}:Sleeper"}])
+    done = run_gate(kept[1], sleeping, store=elsewhere(tmp_path), rounds=10, **MACHINE)
+    steps, seconds = done.parts
+    assert steps.verdict == "not regressed" and steps.ratio == 1.0
+    assert seconds.verdict == "regressed" and seconds.low > 1.5
+    assert done.verdict == "regressed"
+
+
+def test_other_hardware_and_changed_code_are_said(kept: tuple[Any, dict[str, Any]]) -> None:
+    store, baseline = kept
+    facts = {**baseline["facts"], "hardware": {**baseline["facts"]["hardware"], "device": "another"}}
+    notes = " ".join(run_gate({**baseline, "facts": facts, "code": "0"}, RECIPE, store=store).result["notes"])
+    assert "recorded elsewhere" in notes and "'another'" in notes and "stored points" in notes
+    assert "have changed since" in notes and "shown, not judged" not in notes
+    notes = " ".join(run_gate({**baseline, "code": "0"}, RECIPE, store=store, remake=True).result["notes"])
+    assert "shown, not judged" in notes
+
+
+def test_made_again_the_baseline_takes_the_code_as_it_is_now(kept: tuple[Any, dict[str, Any]]) -> None:
+    store, baseline = kept
+    spoilt = {**baseline, "points": [{**p, "quality": 0.999} for p in baseline["points"]]}
+    assert run_gate(spoilt, RECIPE, store=store).verdict in ("regressed", "not comparable")
+    assert run_gate(spoilt, RECIPE, store=store, remake=True).verdict == "not regressed"
+
+
+def test_fewer_seeds_and_durations_take_part_of_the_baseline(kept: tuple[Any, dict[str, Any]]) -> None:
+    store, baseline = kept
+    done = run_gate(baseline, RECIPE, store=store, seeds=3)
+    assert done.verdict == "not regressed" and len(done.result["arms"]["baseline"]["points"]) == 12
+
+
+def test_what_cannot_be_gated_is_refused(kept: tuple[Any, dict[str, Any]], tmp_path: Any) -> None:
+    store, baseline = kept
+    with pytest.raises(NotComparable, match="data"):
+        run_gate(baseline, RECIPE.with_(task={"name": "digits", "train_examples": 100}), store=store)
+    with pytest.raises(InvalidValue, match="3 to as many seeds"):
+        run_gate(baseline, RECIPE, store=store, seeds=9)
+    with pytest.raises(UnknownName, match="duration of the baseline"):
+        run_gate(baseline, RECIPE, store=store, durations=["16st", "32st", "64st", "129st"])
+    with pytest.raises(InvalidValue, match="share of 0 or more"):
+        run_gate(baseline, RECIPE, store=store, margin=-0.1)
+    with pytest.raises(InvalidValue, match="at least 3 seeds"):
+        record_baseline(RECIPE, store=store, durations=DURATIONS, seeds=2)
+    (tmp_path / "b.json").write_text("{}")
+    with pytest.raises(CorruptFile, match="gate's baseline"):
+        read_baseline(tmp_path / "b.json")

@@ -1,0 +1,105 @@
+"""One source of randomness at a time: which runs that needs, from what a recipe draws, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from reinvest.core.errors import InvalidValue, UnknownName
+from reinvest.core.recipe import SOURCES, Recipe
+from reinvest.store import Store
+from reinvest.studies.variance_sources import SourcesPlan, drawing, estimate_sources, read_plan, variance_sources
+
+
+def dropping(*, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A model that draws from torch's own generator while it trains."""
+    size = input_shape[0] * input_shape[1] * input_shape[2]
+    return nn.Sequential(nn.Flatten(), nn.Linear(size, 8), nn.Dropout(0.5), nn.Linear(8, classes))
+
+
+PLAIN = Recipe(
+    task={"name": "digits", "train_examples": 200}, model={"name": "mlp", "hidden": [8]}, duration="2ep", batch_size=50
+)
+
+
+def test_it_is_found_from_what_a_recipe_draws() -> None:
+    assert drawing(PLAIN) == ("init", "order")
+    task = {**PLAIN.task, "augment": "crop-flip"}
+    full = PLAIN.with_("Mixup", task=task, model="test_variance_sources:dropping")
+    assert drawing(full) == SOURCES
+    assert drawing(full.with_(methods=[])) == ("init", "order", "augment", "dropout")
+
+
+def test_each_arm_leaves_one_source_free_and_runs_differ_in_name_alone() -> None:
+    plan = SourcesPlan(PLAIN, runs=4, held=7)
+    assert plan.arm("order").seeds == {name: 7 for name in SOURCES if name != "order"}
+    assert plan.arm("none").seeds == dict.fromkeys(SOURCES, 7) and plan.arm("") is PLAIN
+    jobs = plan.jobs()
+    assert len(jobs) == 4 * 4 == len({job.identity for job in jobs})
+    # Whatever the first replicate is cut to, every arm has had its turn.
+    assert [job.arm for job in jobs[:4]] == ["", "none", "init", "order"]
+    assert {job.seed for job in jobs} == {0, 1, 2, 3}
+
+
+def test_the_table_is_that_of_the_runs(tmp_path: Path) -> None:
+    plan = SourcesPlan(PLAIN, runs=3)
+    with Store(tmp_path) as store:
+        cost = estimate_sources(plan, store, workers=1)
+        assert (cost["runs"], cost["found"], cost["sources"]) == (12, 0, ["init", "order"]) and cost["hours"] > 0
+        found = variance_sources(plan, store, workers=1).result
+        sources = found["sources"]
+        by_arm = {
+            source: [
+                run.quality("accuracy") for run in store.runs() if run.config.get("seeds", {}) == plan.arm(source).seeds
+            ]
+            for source in ("", "none", "init", "order")
+        }
+        for part in (*sources["parts"], sources["whole"], sources["none"]):
+            assert sorted(part["values"]) == sorted(by_arm[part["source"]])
+        # With every seed held the runs are one computation: no spread, the same bits.
+        assert sources["same_bits"] and sources["none"]["variance"] == 0.0
+        assert sources["absent"] == ["augment", "methods", "dropout"]
+        parts = sum(part["variance"] for part in sources["parts"])
+        assert sources["unexplained"]["share"] == pytest.approx(1 - parts / sources["whole"]["variance"])
+        assert len(found["runs"]) == 3 and found["summary"]["sd"] == pytest.approx(sources["whole"]["sd"])
+        again = variance_sources(plan, store, workers=1).result
+    assert again["cost"]["found"] == 12 and again["sources"] == sources
+    assert any("equal bit for bit" in line for line in found["statements"])
+    assert any("draws nothing from: random views" in line for line in found["statements"])
+
+
+def test_a_plan_is_a_file_with_a_recipe_or_a_recipe_file() -> None:
+    values: dict[str, Any] = {"task": "digits", "model": "mlp"}
+    assert read_plan(values) == SourcesPlan(Recipe(**values))
+    plan = read_plan({"recipe": values, "runs": 5, "sources": ["order", "init"], "held": 3})
+    assert (plan.runs, plan.sources, plan.held) == (5, ("init", "order"), 3) and plan.looked_at == ("init", "order")
+    with pytest.raises(UnknownName, match=r"field of a plan 'seeds'.*held, recipe, runs, sources"):
+        read_plan({"recipe": values, "seeds": 5})
+    with pytest.raises(InvalidValue, match="plan's recipe is a mapping"):
+        read_plan({"recipe": "digits"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"runs": 2}, r"each source has 3 runs or more, got 2; write runs: 10"),
+        ({"runs": True}, r"3 runs or more, got True"),
+        ({"held": 0.5}, r"held is a seed, a whole number, got 0.5; "),
+        ({"sources": "init"}, r"sources are a list of names, got 'init'; "),
+    ],
+)
+def test_plans_that_could_say_nothing_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        SourcesPlan(**{"recipe": PLAIN, **change})
+
+
+def test_unknown_sources_and_recipes_that_hold_their_own_are_refused() -> None:
+    with pytest.raises(UnknownName, match=r"source of randomness 'split'.*augment, dropout, init"):
+        SourcesPlan(PLAIN, sources=("split",))
+    with pytest.raises(
+        InvalidValue, match=r"the plan holds the sources itself, got a recipe with seeds \{'init': 1\}; "
+    ):
+        SourcesPlan(PLAIN.with_(seeds={"init": 1}))

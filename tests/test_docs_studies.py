@@ -1,0 +1,46 @@
+"""docs/data_diet.md and docs/one_run.md are what their stored studies say now, and these have every run of their plans."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from page_writers import writer_of
+
+ROOT = Path(__file__).parents[1]
+
+
+def stored(name: str) -> Any:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf8"))
+
+
+@pytest.mark.parametrize("name", ["data_diet", "one_run"])
+def test_the_page_is_up_to_date_and_the_plan_is_the_one_that_was_run(name: str) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf8")
+    assert page == writer_of(f"{name}_table").page(), f"run python -m benchmarks.{name}_table"
+    plan = yaml.safe_load((ROOT / "benchmarks" / "plans" / f"{name}.yaml").read_text(encoding="utf8"))
+    assert stored(name)["plan"] == plan
+
+
+def test_the_data_diet_has_every_run() -> None:
+    result = stored("data_diet")
+    plan = result["plan"]
+    assert set(result["conditions"]) == set(plan["conditions"])
+    for condition in result["conditions"].values():
+        arms = condition["comparison"]["arms"]
+        assert set(arms) == {"random half", *plan["arms"]}
+        assert all(len(arm["points"]) == plan["seeds"] * len(plan["durations"]) for arm in arms.values())
+        assert [len(runs) for runs in condition["references"].values()] == [1, 2]
+
+
+def test_one_run_has_every_run() -> None:
+    result = stored("one_run")
+    study = result["plan"]["study"]
+    assert list(result["kinds"]) == result["plan"]["kinds"]
+    for own in result["kinds"].values():
+        assert set(own["accuracy"]) == {"baseline", *study["arms"]}
+        assert all(len(values) == study["seeds"] for by in own["accuracy"].values() for values in by.values())
