@@ -25,7 +25,12 @@ from reinvest.evaluation.plan import Job
 from reinvest.evaluation.study import Study
 from reinvest.loop.session import build_task
 
-REFERRING = {"Subset": "reference", "PrioritizedTraining": "reference", "ReducibleLossSelection": "halves"}
+REFERRING = {
+    "Subset": "reference",
+    "PrioritizedTraining": "reference",
+    "LabelCorrection": "reference",
+    "ReducibleLossSelection": "halves",
+}
 """Methods that are told of an earlier run, and of which."""
 
 
