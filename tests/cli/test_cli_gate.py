@@ -44,6 +44,7 @@ def test_refusals_have_a_code_that_is_no_answer(recorded: Call) -> None:
         (("none.json", "recipe.yaml"), "check the path"),
         (("baseline.json", "recipe.yaml", "--seeds", "7"), "as many seeds as the baseline has"),
         (("baseline.json", "recipe.yaml", "--margin", "-1"), "share of 0 or more"),
+        (("--record", "recipe.yaml", "--seeds", "0"), "at least 3 seeds"),
         (("baseline.json", "recipe.yaml", "--nonsense"), "unknown option"),
         (("baseline.json", "recipe.yaml", "--out", "gate.pdf"), "an HTML file"),
         (("--record", "recipe.yaml", "--out", "baseline.yaml"), "a JSON file"),

@@ -22,7 +22,8 @@ def test_an_export_is_known_by_its_columns_and_judged(call: Call, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("packed", "folder", "tool"), [("mlruns", "mlruns", "mlflow"), ("lightning_logs", "digits", "lightning")]
+    ("packed", "folder", "tool"),
+    [("mlruns", "mlruns", "mlflow"), ("lightning_logs", "digits", "lightning"), ("wandb_offline", "wandb", "wandb")],
 )
 def test_folders_are_read_with_a_report_and_a_command_that_does_it_again(
     call: Call, packed: str, folder: str, tool: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from pathlib import Path
@@ -107,6 +108,17 @@ def test_options_out_of_range_are_refused_before_anything_runs(call: Call, words
     said = call("plan", "study.yaml", *words)
     assert said.code == 2
     assert expected in said.sentence
+    assert not Path("runs").exists()
+
+
+def test_a_long_pilot_is_asked_about_first(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    write()
+    monkeypatch.setattr("reinvest.cli.plan.asks", lambda yes, out: not yes)
+    monkeypatch.setattr("reinvest.evaluation.pilot.pilot_cost", lambda *words, **more: {"runs": 12, "hours": 2.0})
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    said = call("plan", "study.yaml", "--pilot", "3", "--workers", "1")
+    assert said.code == 0 and said.out == ""
+    assert "12 runs, about 2.0 hours; go on? [y/N]" in said.err and "nothing was run" in said.err
     assert not Path("runs").exists()
 
 

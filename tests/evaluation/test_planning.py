@@ -19,6 +19,7 @@ from reinvest.evaluation import verdict
 from reinvest.evaluation.compare import run_study
 from reinvest.evaluation.design import Noise, noise_of
 from reinvest.evaluation.drawing import drawable_arm
+from reinvest.evaluation.looks import levels
 from reinvest.evaluation.pilot import train_pilot
 from reinvest.evaluation.planning import plan_study
 
@@ -167,6 +168,7 @@ def test_looks_are_planned_with_their_levels(store: Any) -> None:
     found = plan_study(curves("same", seeds=8, looks=[3, 5, 8], spending="pocock"), store, effects=[1.01, 2.0])
     looks = found["looks"]["taken"]
     assert [row["seeds"] for row in looks] == [3, 5, 8]
+    assert tuple(row["alpha"] for row in looks) == levels((3, 5, 8), 0.05, "pocock")
     assert [row["smallest_effect"] for row in looks] == sorted((row["smallest_effect"] for row in looks), reverse=True)
     # Looks cost a little power at the end of the study, and spare seeds where the effect is large.
     assert found["planned"]["smallest_effect"] > plain_plan["planned"]["smallest_effect"]

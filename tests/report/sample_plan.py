@@ -75,7 +75,7 @@ def plan_result() -> dict[str, Any]:
         "looks": {
             "spending": "pocock",
             "taken": [
-                {"seeds": n, "level": level, "smallest_effect": 1 + 0.7 / n, **_cost(n)}
+                {"seeds": n, "alpha": level, "smallest_effect": 1 + 0.7 / n, **_cost(n)}
                 for n, level in ((3, 0.02487), (5, 0.01924), (8, 0.02265))
             ],
             "effects": [{"effect": 1.1, "found": 0.823, "mean_seeds": 5.75}],

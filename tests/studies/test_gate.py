@@ -132,3 +132,6 @@ def test_what_cannot_be_gated_is_refused(kept: tuple[Any, dict[str, Any]], tmp_p
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(CorruptFile, match="gate's baseline"):
         read_baseline(tmp_path / "b.json")
+    (tmp_path / "c.json").write_text(json.dumps({k: v for k, v in baseline.items() if k not in ("task", "code")}))
+    with pytest.raises(CorruptFile, match="without task, code"):
+        read_baseline(tmp_path / "c.json")

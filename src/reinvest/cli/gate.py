@@ -92,7 +92,7 @@ def _record(options: Namespace, recipe: Any, store: Any, asked: dict[str, Any], 
             f"a baseline is a JSON file in a folder that exists, got {str(file)!r}; write --out baseline.json"
         )
     with listening() as listener:
-        baseline = record_baseline(recipe, store=store, seeds=options.get("seeds") or 5, listener=listener, **asked)
+        baseline = record_baseline(recipe, store=store, seeds=options.get("seeds", 5), listener=listener, **asked)
     write_result(baseline, file)
     told = {**{k: baseline[k] for k in ("task", "durations", "seeds", "facts")}, "baseline": str(file)}
     runs = plural(len(baseline["points"]), "run")
@@ -112,7 +112,7 @@ def _gate(options: Namespace, recipe: Any, store: Any, asked: dict[str, Any], ou
             store=store,
             seeds=options.get("seeds"),
             margin=options.margin,
-            rounds=options.get("rounds") or ROUNDS,
+            rounds=options.get("rounds", ROUNDS),
             remake=options.remake,
             listener=listener,
             reproduce=_command(options),

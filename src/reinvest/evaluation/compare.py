@@ -98,7 +98,7 @@ def compare(
     durations: at least 4, such as ["5ep", "10ep", "20ep", "40ep"]; seeds: runs per arm and duration, at least 3.
     workers: processes that train at the same time (default: one per core on a CPU, one on a GPU; always one if any arm
     is not a recipe, whose seconds are those of its runs); threads: of torch in each (default on a CPU: 1); rounds: of the timing block; again: the baseline takes part in it a second time; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
-    tuning, metric, higher_is_better, about (see Study).
+    tuning, metric, higher_is_better, about, looks, spending, curve, systems_only (see Study).
 
     Runs that the store holds are not repeated. Raises InvalidValue for a plan that cannot end in a verdict.
     """

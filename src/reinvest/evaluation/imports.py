@@ -11,7 +11,7 @@ import ast
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from ..core.errors import DataError, InvalidValue, unknown
 from .points import REQUIRED
-from .wandb_files import read_run_file
+from .wandb_files import flat, read_run_file
 
 TOOLS = ("wandb", "mlflow", "lightning")
 USUAL: dict[str, tuple[str, ...]] = {
@@ -202,15 +202,6 @@ def _csv(path: Path, tool: str) -> Table:
             return [{k: v for k, v in row.items() if k} for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"an export of {tool} is a readable CSV file, got {path} ({error}); check the path") from error
-
-
-def flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of everything in nested mappings."""
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from flat(inner, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", inner
 
 
 def _wandb(path: Path) -> Table:

@@ -98,7 +98,7 @@ class Look:
 
     def to_dict(self, verdicts: Mapping[str, str]) -> dict[str, Any]:
         """Plain values: the spending, and of each look its seeds, its level and its verdicts (None: not taken)."""
-        taken = [*map(dict, self.earlier), dict(verdicts)]
+        taken: list[dict[str, str] | None] = [*map(dict, self.earlier), dict(verdicts)]
         taken += [None] * (len(self.looks) - len(taken))
         rows = zip(self.looks, self.alphas, taken, strict=True)
         return {

@@ -259,7 +259,7 @@ def _looks(noise: Noise | None, looks: Sequence[Look], effects: Sequence[float],
     taken = []
     for k, look in enumerate(looks):
         effect = plain(designs[k].smallest_effect(look.alpha)) if designs else None
-        taken.append({"seeds": look.seeds, "level": look.alpha, "smallest_effect": effect, **bill.of(look.seeds)})
+        taken.append({"seeds": look.seeds, "alpha": look.alpha, "smallest_effect": effect, **bill.of(look.seeds)})
     ends = [(effect, *looked(designs, looks, effect)) for effect in effects] if designs else []
     return {
         "spending": looks[0].spending,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,15 @@ def read_run_file(path: Path) -> dict[str, Any]:
     return run
 
 
+def flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of everything in nested mappings."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from flat(inner, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", inner
+
+
 def _take(run: dict[str, Any], record: dict[int, int | bytes]) -> None:
     for number, value in record.items():
         if number == RUN:
@@ -63,8 +72,6 @@ def _take(run: dict[str, Any], record: dict[int, int | bytes]) -> None:
 
 
 def _items(run: dict[str, Any], part: str, message: bytes) -> None:
-    from .imports import flat
-
     for number, item in _fields(message):
         if number != ITEM:
             continue

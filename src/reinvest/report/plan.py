@@ -69,7 +69,7 @@ def looks_table(result: Mapping[str, Any]) -> Table:
     for row in result["looks"]["taken"]:
         effect = "-" if row["smallest_effect"] is None else ratio(row["smallest_effect"])
         table.add_row(
-            str(row["seeds"]), f"{100 * row['level']:.2g} %", effect, f"{row['runs']:,}", hours_text(row["hours"])
+            str(row["seeds"]), f"{100 * row['alpha']:.2g} %", effect, f"{row['runs']:,}", hours_text(row["hours"])
         )
     return table
 

@@ -156,23 +156,28 @@ def noise_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
     )
     ends = finite([c[name] for _, c in known for name in ("sd_time_low", "sd_time_high")]) or [0.01, 1.0]
     low, high = math.log10(min(ends)) - 0.08, min(math.log10(max(ends)), 1.0) + 0.08
-    for k, cell in enumerate(cells):
-        if all(k != place for place, _ in known):
-            figure.add_annotation(
-                x=0.5 * (low + high),
-                y=k,
-                text="flat: quality hardly depends on time",
-                showarrow=False,
-                font={"color": theme.quiet, "size": 12},
-                name=pointer("noise", "cells", k, "sd_time") if cell else "",
-            )
-    ticks = [v for v in SHARES if low <= math.log10(v) <= high]
-    every = max(1, math.ceil(len(ticks) / TICKS))
+    for k in sorted(set(places) - {place for place, _ in known}):
+        figure.add_annotation(
+            x=0.5 * (low + high),
+            y=k,
+            text="flat: quality hardly depends on time",
+            showarrow=False,
+            font={"color": theme.quiet, "size": 12},
+            name=pointer("noise", "cells", k, "sd_time"),
+        )
     figure.update_layout(**layout(theme), height=110 + 42 * len(cells), showlegend=False, hovermode="closest")
+    _noise_axes(figure, [label(c["duration"], 14) for c in cells], (low, high), theme)
+    return figure
+
+
+def _noise_axes(figure: go.Figure, durations: Sequence[str], ends: tuple[float, float], theme: Theme) -> None:
+    """Shares of time on a logarithmic axis (ends: decimal logarithms), and a row a duration, the first on top."""
+    ticks = [v for v in SHARES if ends[0] <= math.log10(v) <= ends[1]]
+    every = max(1, math.ceil(len(ticks) / TICKS))
     figure.update_xaxes(
         **axis(theme),
         type="log",
-        range=[low, high],
+        range=list(ends),
         tickmode="array",
         tickvals=ticks[::every],
         ticktext=[f"{100 * v:g} %" for v in ticks[::every]],
@@ -181,10 +186,9 @@ def noise_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
     figure.update_yaxes(
         **axis(theme),
         tickmode="array",
-        tickvals=places,
-        ticktext=[label(c["duration"], 14) for c in cells],
-        range=[len(cells) - 0.4, -0.6],
+        tickvals=list(range(len(durations))),
+        ticktext=list(durations),
+        range=[len(durations) - 0.4, -0.6],
         fixedrange=True,
     )
     figure.update_yaxes(showgrid=False)
-    return figure

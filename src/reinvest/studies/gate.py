@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InvalidValue, NotComparable, unknown
+from ..core.errors import CorruptFile, InvalidValue, NotComparable, unknown
 from ..core.names import resolve
 from ..core.recipe import Recipe
 from ..core.streams import key
@@ -34,6 +34,7 @@ from .ablation_plan import durations_of
 from .gate_result import SCHEMA, Row, Setting, code_of, gate_result, own_step, task_of
 from .sequence_result import read_kind
 
+NEEDED = ("created", "version", "recipe", "durations", "seeds", "task", "points", "seconds_per_step", "code", "facts")
 ROUNDS = 20
 """Of the timing block: a gate has two arms, so it can afford twice the usual number."""
 
@@ -103,7 +104,13 @@ def record_baseline(
 
 def read_baseline(path: str | Path) -> dict[str, Any]:
     """Read a baseline file. Raises InvalidValue if it is absent, CorruptFile if it is none, SchemaTooNew for a later one."""
-    return read_kind(path, "gate baseline", SCHEMA, "points", "a gate's baseline")
+    baseline = read_kind(path, "gate baseline", SCHEMA, "points", "a gate's baseline")
+    if lacking := [name for name in NEEDED if name not in baseline]:
+        raise CorruptFile(
+            f"a gate's baseline holds {', '.join(NEEDED)}, got {Path(path).name} without {', '.join(lacking)}; "
+            "record it again with --record"
+        )
+    return baseline
 
 
 def run_gate(
@@ -146,7 +153,7 @@ def run_gate(
     if recipe.canonical() != replace(old, duration=recipe.duration).canonical():
         block = _block(recipes, texts, store, where, rounds, listener)
     priced = _priced(rows, recipes, texts, block, store)
-    parts = judge_gate(priced[BASELINE], priced[PRESENT], _calibrated(block), judged)
+    parts = judge_gate(priced[BASELINE], priced[PRESENT], None if block is None else calibrated(block), judged)
     here = next(iter(runs.values())).facts
     setting = Setting(baseline, recipe, rows[PRESENT], here, block, remake)
     result = gate_result(setting, priced, parts, judged, reproduce)
@@ -276,10 +283,8 @@ def _block(
         )
 
 
-def _calibrated(block: Block | None) -> ArmTiming | None:
+def calibrated(block: Block) -> ArmTiming:
     """The present recipe's timing; its variance has what the baseline's own second part missed its ratio of 1 by."""
-    if block is None:
-        return None
     own, again = block.arms[PRESENT], block.again
     missed = 0.0 if again is None else max(0.0, again.log_ratio**2 - again.log_ratio_variance)
     return replace(own, log_ratio_variance=own.log_ratio_variance + missed)

@@ -136,7 +136,7 @@ class GroupOutcome:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GroupOutcome:
         """From `to_dict()`."""
-        kept = {name: values.get(name) for name in cls.__dataclass_fields__}
+        kept: dict[str, Any] = {name: values.get(name) for name in cls.__dataclass_fields__}
         spread = None if kept["spread"] is None else Spread.from_dict(kept["spread"])
         return cls(**{**kept, "deciles": tuple(kept["deciles"]), "spread": spread})
 

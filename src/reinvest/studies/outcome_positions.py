@@ -240,7 +240,7 @@ def _looked_at(said: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(pairs of runs that agree, int64; credit of the vote) of each position [P]."""
     parts = [
         ((agreeing(some) - 1).sum(0) // 2, majority_credit(some, own))
-        for some, own in zip(said.split(AT_ONCE, 1), labels.split(AT_ONCE), strict=True)
+        for some, own in zip(torch.split(said, AT_ONCE, 1), torch.split(labels, AT_ONCE), strict=True)
     ]
     agree, credit = zip(*parts, strict=True)
     return torch.cat(agree), torch.cat(credit)
