@@ -49,7 +49,7 @@ PINNED: dict[str, tuple[int, str]] = {
     "PrioritizedTraining": (2, "53f4e4ebb2f2132e"),
     "ProgressiveResizing": (1, "f467ce3f72ba97c8"),
     "RandAugment": (2, "355dc4b5c823c2c7"),
-    "ReducibleLossSelection": (1, "29f7f1e48a06f84a"),
+    "ReducibleLossSelection": (1, "5c2ebf48d03c3f36"),
     "SAM": (1, "e58efdd7c00b73a9"),
     "SWA": (2, "fb4ee64cde99a7dc"),
     "SelectiveBackprop": (2, "1e43d27eb8b4c567"),

@@ -16,6 +16,7 @@ from reinvest.loop.session import build_task
 from reinvest.loop.train import train
 from reinvest.methods.select.reducible_loss import ReducibleLossSelection
 from reinvest.methods.surgery.warm_start import WarmStart
+from reinvest.reuse.fit import ReuseWarning
 from reinvest.reuse.holdout import read_holdout
 from reinvest.reuse.models import model_of
 from reinvest.reuse.selection import read_scores
@@ -76,6 +77,19 @@ def test_what_a_run_was_made_from_counts_as_seen(halves):
     warm = train(small(400, train_start=200).with_(WarmStart(one.id)), 0, store, **QUIET)
     with pytest.raises(InvalidValue, match="trained on all 200"):
         read_holdout([warm], context_of(small()))
+
+
+def test_an_origin_that_is_gone_is_told_of(halves, tmp_path):
+    """What it was trained on cannot be left out, so losses of memorised examples may be among the irreducible ones."""
+    with Store(tmp_path / "runs") as store:
+        origin = train(small(), 0, store, **QUIET)
+        warm = train(small(400, train_start=200).with_(WarmStart(origin.id)), 0, store, **QUIET)
+        context = context_of(small())
+        with pytest.raises(InvalidValue, match="trained on all 200"):
+            read_holdout([warm], context)
+        origin.path.rename(tmp_path / "elsewhere")
+        with pytest.warns(ReuseWarning, match=f"'{warm.id}' was made from '{origin.id}', which is gone"):
+            assert read_holdout([warm], context).isfinite().any()
 
 
 def test_what_cannot_be_looked_at_is_refused(halves):

@@ -163,3 +163,14 @@ def test_too_few_runs_or_examples_are_refused() -> None:
         outcomes_of_positions(figures(drawn(2)[:1], 2))
     with pytest.raises(InvalidValue, match="no group"):
         PositionFigures(("a", "b"), 3, groups={1: "x"}).add(*drawn(2)[0])
+
+
+def test_a_rare_class_is_not_called_the_most_divided() -> None:
+    examples = drawn(3, classes=2)
+    labels, said = examples[0][1].clone(), examples[0][2].clone()
+    at = int((labels >= 0).nonzero()[0])
+    labels[at], said[:, at] = 2, torch.tensor([0, 1, 2])
+    found = outcomes_of_positions(figures([(100, labels, said), *examples[1:]], 3))
+    rare = next(group for group in found.by_class if group.name == "2")
+    assert rare.positions == 1 and rare.churn == 1.0
+    assert any("the most divided class is" in one and "class is 2" not in one for one in found.statements)

@@ -20,7 +20,7 @@ from .intervals import contrast
 from .looks import Look, crossing
 from .power import POWER, seeds_needed, smallest_effect
 
-LEVEL = 0.95
+CONFIDENCE = 0.95
 """Of the ranges that say how well the noise is known."""
 LARGEST = 50.0
 """Speed-up beyond which no smallest effect is looked for."""
@@ -97,7 +97,7 @@ def noise_factors(df: float) -> tuple[float, float]:
     """Ends of the 95 % interval of a standard deviation, in units of its estimate with df degrees of freedom."""
     from scipy.special import chdtri
 
-    upper, lower = (float(chdtri(df, p)) for p in (0.5 * (1.0 - LEVEL), 0.5 * (1.0 + LEVEL)))
+    upper, lower = (float(chdtri(df, p)) for p in (0.5 * (1.0 - CONFIDENCE), 0.5 * (1.0 + CONFIDENCE)))
     return math.sqrt(df / upper), math.sqrt(df / lower)
 
 

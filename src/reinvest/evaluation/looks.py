@@ -82,8 +82,8 @@ class Look:
     def flags(self, verdicts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
         """What each arm's verdict is to be read with; verdicts: {arm: verdict} of this look."""
         said = [
-            f"look {self.place + 1} of {len(self.looks)}, at {self.seeds} of {self.looks[-1]} seeds: judged at "
-            f"{percent(self.alpha)}, its part of the {percent(self.total)} that all looks share ({self.spending} spending)"
+            f"look {self.place + 1} of {len(self.looks)}, at {self.seeds} of {self.looks[-1]} seeds: judged at a level of "
+            f"{percent(self.alpha)}, so that all looks together err in {percent(self.total)} ({self.spending} spending)"
         ]
         if not self.last and decided(verdicts.values()):
             said.append(f"the study ended at {self.seeds} of {self.looks[-1]} seeds, because every arm is decided")

@@ -28,12 +28,12 @@ from .outcome import plain
 from .pilot import ENOUGH, LEAST, sized
 from .plan import Job, found, plan
 from .plan_text import statements
+from .settings import check_settings
 from .study import MIN_SEEDS, Study
 from .study_checks import LEVEL
 
 EFFECTS = (1.05, 1.1, 1.2, 1.3)
 """Speed-ups whose seeds are asked for where nothing else is."""
-RHO = 0.4
 FEWEST, MOST = 10, 40
 """Seeds up to which the picture goes, at least and at most."""
 SCHEMA = 1
@@ -159,7 +159,7 @@ def _known(study: Study, held: Mapping[Job, Any], store: Any) -> _Known:
             reason=f"the noise of seeds is learned from runs whose {study.metric} varies and has a place below its best, "
             f"got {arm!r} whose runs are all alike at some duration; check that the seed reaches the runs",
         )
-    noise = noise_of(built, rho=RHO, paired=study.pairs is not None)
+    noise = noise_of(built, rho=check_settings(metric=study.metric).rho, paired=study.pairs is not None)
     cells = []
     for cell in mean_curve(rows[arm], arm, **shown).cells:
         low, high = noise_factors(cell.n - 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..core.protocols import find_run
 from ..core.view import TRAIN
 from ..dynamics.trajectories import TRAINING, Trajectories
 from .clean import evaluating
-from .fit import check_ancestors, check_data, source_of
+from .fit import ReuseWarning, check_ancestors, check_data, source_of
 from .models import model_of
 
 __all__ = ["read_holdout"]
@@ -81,9 +82,18 @@ def _trained(run: Any, namespace: str, examples: int) -> Tensor:
                 found[split[split < examples]] = True
         for known in one.parents:
             folder = one.path.parent / known
-            if known not in met and folder.exists():
-                met.add(known)
+            if known in met:
+                continue
+            met.add(known)
+            if folder.exists():
                 waiting.append(type(one)(folder))
+                continue
+            warnings.warn(
+                f"losses of examples that a model was trained on are no irreducible ones, and run {one.id!r} was made from "
+                f"{known!r}, which is gone, so that nothing tells what that one was trained on; train a run anew",
+                ReuseWarning,
+                stacklevel=2,
+            )
     return found
 
 

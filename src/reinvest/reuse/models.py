@@ -55,8 +55,8 @@ def model_of(run: Any, context: Context) -> nn.Module:
 
 def operate(model: nn.Module, run: Any) -> None:
     """Make the changes to the model, in place, that the methods of the run's recipe had made when its weights were saved."""
-    made = Recipe.from_dict(run.config).build_methods()
-    surgery = [method for method in made if method.changes_model]
+    recipe = Recipe.from_dict(run.config)
+    surgery = [method for method in recipe.build_methods() if method.changes_model]
     if not surgery:
         return
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
@@ -64,7 +64,9 @@ def operate(model: nn.Module, run: Any) -> None:
     try:
         with warnings.catch_warnings(), torch.random.fork_rng():
             warnings.simplefilter("ignore", NoEffectWarning)
-            with Methods(*surgery).attach(model, optimizer, duration="1st", data=[0], seed=run.seed):
+            with Methods(*surgery).attach(
+                model, optimizer, duration="1st", data=[0], seed=recipe.seed_of("methods", run.seed)
+            ):
                 pass
     finally:
         current_recorder.reset(token)

@@ -17,6 +17,8 @@ from .outcome_runs import LeftOut, Repeat
 from .sequence_result import read_kind
 
 SCHEMA = 1
+LEAST = 30
+"""Positions of a class or subgroup without which it is not called the most divided: a rare token says little."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Outcomes:
             f"the vote of all runs is right on {_share(whole.majority)}, a single run on {_share(whole.accuracy)}",
         ]
         for what, members in (("class", self.by_class), ("subgroup", self.by_group)):
-            worst = max(members, key=lambda g: g.churn, default=None)
+            enough = [g for g in members if g.positions is None or g.positions >= LEAST]
+            worst = max(enough, key=lambda g: g.churn, default=None)
             if worst is not None and len(members) > 1 and worst.churn > 0:
                 found.append(
                     f"the most divided {what} is {worst.name}: two runs differ on {_share(worst.churn)} of its "
