@@ -85,10 +85,12 @@ def test_ten_milliseconds_a_step_are_found_as_seconds(planted: Any, tmp_path: Pa
 
 def test_the_stored_figures_are_those_of_the_plan(planted: Any) -> None:
     file = ROOT / "benchmarks" / "results" / "end_to_end.jsonl"
-    _, *lines = [json.loads(line) for line in file.read_text(encoding="utf8").splitlines()]
+    _, *lines, more = [json.loads(line) for line in file.read_text(encoding="utf8").splitlines()]
     assert {line["part"]: (line["studies"], line["seeds"]) for line in lines} == {
         part: (studies, seeds) for part, (_, studies, seeds) in planted.PARTS.items()
     }
+    assert (more["part"], more["studies"]) == ("fewer steps", 24) and more["outside_within_the_99_%_bound_of_5_%"]
+    assert more["steps_ratio"] == pytest.approx(1.25, rel=0.05)
     by = {line["part"]: line for line in lines}
     assert by["A/A"]["false_within_the_99_%_bound_of_5_%"] and by["A/A"]["outside_within_the_99_%_bound_of_5_%"]
     steps, sleep = by["fewer steps"], by["10 ms a step"]

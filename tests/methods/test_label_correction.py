@@ -14,7 +14,7 @@ from reinvest._testing.compare import differences, distance
 from reinvest._testing.loops import ChainLoop, HandLoop, Setup
 from reinvest._testing.pair import run_pair
 from reinvest.core import names
-from reinvest.core.chain import Methods
+from reinvest.core.chain import Methods, NoEffectWarning
 from reinvest.core.errors import Conflict, InvalidValue, MissingIds
 from reinvest.core.view import TaskView
 from reinvest.methods._clean import Cleaned, History
@@ -107,10 +107,14 @@ def test_ids_that_came_later_keep_their_labels(monkeypatch):
 
 
 def test_certain_labels_leave_training_bit_identical(monkeypatch):
-    """p = 1 for all: no target is even made soft."""
+    """p = 1 for all: no target is even made soft, and where an earlier run said so that is told."""
     setup = Setup()
     sure = from_run(monkeypatch, [1.0] * 48, [0] * 48)
-    assert differences(ChainLoop(setup, [sure]).run().result(), HandLoop(setup).run().result()) == []
+    with pytest.warns(
+        NoEffectWarning, match=r"no group of wrong labels, so LabelCorrection changes nothing.*noise=0\.2"
+    ):
+        found = ChainLoop(setup, [sure]).run().result()
+    assert differences(found, HandLoop(setup).run().result()) == []
     given = LabelCorrection(p_clean=[1.0] * 48, start=0.0)
     assert differences(ChainLoop(setup, [given]).run().result(), HandLoop(setup).run().result()) == []
 

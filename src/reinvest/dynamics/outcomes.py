@@ -82,7 +82,7 @@ def agreement_curve(predictions: Tensor) -> list[tuple[float, float]]:
     predictions: int64 [R, N], a run a row. Raises InvalidValue as `self_consistency` does.
     """
     chances = self_consistency(predictions)
-    levels, counts = chances.unique(return_counts=True)
+    levels, counts = torch.unique(chances, return_counts=True)
     shares = (counts.cumsum(0).double() / len(chances)).tolist()
     return list(zip(levels.tolist(), shares, strict=True))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..core import names
+from ..core.chain import NoEffectWarning
 from ..core.errors import InvalidValue
 from ..core.labels import check_noise, clean_mixture, levels_of
 from ..core.method import Context, Method, plain_argument
@@ -122,6 +124,8 @@ class Cleaned(Method):
     """Base of methods that go by the probability that an example's label is right."""
 
     needs_ids = True
+    without_doubts: ClassVar[str] = "changes nothing"
+    """What it comes to where no label is doubted, for a warning."""
 
     def _from(self, run: Any, p_clean: Sequence[float | None] | None, noise: float | None) -> None:
         """Keep where the probabilities come from; raises InvalidValue for two sources at once."""
@@ -159,6 +163,12 @@ class Cleaned(Method):
         if self.runs:
             p, said = names.resolve("clean", "records")(self.runs, context, noise=self.noise)
             self._keep(p, said, size, context)
+            if not self._doubts:
+                warnings.warn(
+                    f"what the earlier run saw shows no group of wrong labels, so {self.name} {self.without_doubts}; where the "
+                    "share of wrong labels is known pass noise=0.2 (for a fifth), or plant probes in the earlier run",
+                    NoEffectWarning,
+                )
         elif self.given is not None:
             p = torch.tensor([math.nan if v is None else v for v in self.given])
             self._keep(p, None, size, context)

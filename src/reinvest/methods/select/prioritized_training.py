@@ -81,6 +81,7 @@ class PrioritizedTraining(Cleaned, SelectiveBackprop):
     neutral: ClassVar = {"keep": 1.0}
     example: ClassVar = {"p_clean": [(29 * i) % 48 / 48 for i in range(48)], "keep": 0.5, "end": 0.8}
     couples_examples = True
+    without_doubts = "chooses the highest losses"
 
     def __init__(
         self,
