@@ -49,7 +49,13 @@ def prices(result: dict[str, Any]) -> list[str]:
 
 def off(result: dict[str, Any]) -> list[str]:
     """Accuracy of each kind, and how far off separate runs it is."""
-    lines = ["## How far off", "", "Mean test accuracy of the baseline in per cent, and points off separate runs:", ""]
+    lines = [
+        "## How far off",
+        "",
+        "Mean test accuracy of the baseline in per cent, and points off separate runs. Those have a cosine schedule; a branch is, "
+        "bit for bit, a separate run with a cool-down, so what it is off is what the other schedule does.",
+        "",
+    ]
     baseline = next(iter(result["kinds"]["separate"]["accuracy"]))
     durations = list(result["kinds"]["separate"]["accuracy"][baseline])
     rows = []
