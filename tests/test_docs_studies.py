@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from page_writers import writer_of
+from reinvest.core.names import catalogue
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +36,41 @@ def test_the_data_diet_has_every_run() -> None:
         assert set(arms) == {"random half", *plan["arms"]}
         assert all(len(arm["points"]) == plan["seeds"] * len(plan["durations"]) for arm in arms.values())
         assert [len(runs) for runs in condition["references"].values()] == [1, 2]
+
+
+def test_the_second_data_diet_has_every_run_and_shares_the_baseline_s() -> None:
+    first, second = (stored(name)["conditions"]["every fifth label wrong"] for name in ("data_diet", "data_diet_2"))
+    plan = yaml.safe_load((ROOT / "benchmarks" / "plans" / "data_diet_2.yaml").read_text(encoding="utf8"))
+    assert stored("data_diet_2")["plan"] == plan
+    arms = second["comparison"]["arms"]
+    assert set(arms) == {"random half", *plan["arms"]}
+    assert all(len(arm["points"]) == plan["seeds"] * len(plan["durations"]) for arm in arms.values())
+    runs = [{p["run"] for p in one["comparison"]["arms"]["random half"]["points"]} for one in (first, second)]
+    assert runs[0] == runs[1]
+
+
+def figure(verdict: dict[str, Any]) -> str:
+    """As cards tell it."""
+    shown = ["open" if verdict[k] is None else f"{verdict[k]:#.3g}" for k in ("speedup", "low", "high")]
+    return f"{verdict['verdict']} ({'at most ' + shown[2] if verdict['speedup'] is None else shown[0]})"
+
+
+def test_cards_tell_what_was_found() -> None:
+    clean, wrong = stored("data_diet")["conditions"].values()
+    (told,) = stored("data_diet_2")["conditions"].values()
+    tables = [{n: a["verdict"] for n, a in one["comparison"]["arms"].items()} for one in (clean, wrong, told)]
+    cards = {
+        "Subset": [(0, "hardest half"), (1, "hardest half"), (0, "easiest half"), (1, "easiest half")],
+        "PrioritizedTraining": [(0, "prioritised"), (1, "prioritised"), (2, "prioritised, share told")],
+        "ReducibleLossSelection": [(0, "reducible"), (1, "reducible")],
+        "LabelCorrection": [(2, "label correction, share told")],
+    }
+    for name, arms in cards.items():
+        said = catalogue("method")[name].card.found
+        assert all(figure(tables[k][arm]) in said for k, arm in arms), (
+            name,
+            [figure(tables[k][arm]) for k, arm in arms],
+        )
 
 
 def test_one_run_has_every_run() -> None:

@@ -63,6 +63,9 @@ class ReducibleLossSelection(Scored, SelectiveBackprop):
         breaks="losses of records are no irreducible losses; a tenth of an ordinary batch is a noisy step; batch norm sees the "
         "kept examples alone; examples that only the larger model can learn look like noise",
         domains=("vision", "language", "tabular"),
+        found="keep 0.5, irreducible losses of two runs on a half each, against a random half of each batch at equal time, "
+        "speed-up to equal quality: worse (0.871) on clean labels, inconclusive (1.04) with every fifth label wrong, a step "
+        "1.42 times as dear in both: CIFAR-10 at 16x16 pixels, ResNet-8 (docs/data_diet.md)",
     )
     revision = 1
     neutral: ClassVar = {"keep": 1.0, "scores": [0.0]}

@@ -76,6 +76,8 @@ class LabelCorrection(Cleaned):
         "raw training losses are no longer comparable with runs without it; clean data gain nothing",
         domains=("vision", "language", "tabular"),
         references=("2209.10015", "1412.6596", "2002.07394"),
+        found="told that every fifth label is wrong, with an earlier run, against a random half of each batch at equal time: "
+        "better (1.47) in speed-up to equal quality: CIFAR-10 at 16x16 pixels, ResNet-8 (docs/data_diet.md)",
     )
     revision = 2
     neutral: ClassVar = {"start": 1.0}
