@@ -154,6 +154,16 @@ def test_too_few_hours_for_a_verdict_keep_what_is_finished(call: Call, monkeypat
     assert Counter(run.status for run in Store("runs").runs()) == {"finished": 8}
 
 
+def test_a_calibration_is_part_of_the_printed_command(call: Call) -> None:
+    write(curve="cyclic")
+    words = ("compare", "study.yaml", "--workers", "1", "--no-again", "--calibrate", "2")
+    said = call(*words)
+    assert said.code == 0 and "4 runs, 0 of them in the store already" in said.err
+    result = json.loads(Path("study.json").read_text())
+    assert result["reproduce"]["command"].endswith("--calibrate 2 --no-again")
+    assert {row["duration"] for row in result["calibration"]["rows"]} == {"2ep", "16ep"}
+
+
 def test_a_file_that_is_no_study_is_refused(call: Call) -> None:
     for content in ("", "- a", "a: [", "baseline: {task: digits, model: mlp}"):
         Path("study.yaml").write_text(content)

@@ -51,7 +51,9 @@ def test_a_device_without_a_price_is_refused_before_anything_is_trained(study: C
     for words in ((), ("--dry-run",)):
         said = study("compare", "study.yaml", "--prices", "prices.yaml", *words)
         assert (
-            said.code == 2 and "unknown device in the prices" in said.sentence and "Some other device" in said.sentence
+            said.code == 2
+            and "money needs a price for the device" in said.sentence
+            and "Some other device" in said.sentence
         )
     assert not Path("runs").exists()
     assert "which does not exist" in study("compare", "study.yaml", "--prices", "none.yaml").sentence

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,6 +148,18 @@ def test_steps_that_are_no_count_are_unknown(call: Call, steps: str) -> None:
     assert said.code == 0
     points = json.loads(Path("v.json").read_text(encoding="utf8"))["arms"]["smooth"]["points"]
     assert {(p["steps"], p["status"]) for p in points} == {(1000 if steps == "1_000" else None, "finished")}
+
+
+def test_the_command_on_the_page_gives_the_same_verdict_again(call: Call) -> None:
+    write([{**p, "quality": 10 * (1 - p["quality"])} for p in rows()])
+    declared = (
+        *("--baseline", "plain", "--metric", "gap", "--lower-is-better", "--pairs", "duration", "--margin", "0.8"),
+        *("--tuning", "plain=10", "--tuning", "smooth=10", "--test-examples", "500"),
+    )
+    said = call("verdict", "points.csv", *declared, "--out", "v.html", "--json")
+    command = json.loads(Path("v.json").read_text(encoding="utf8"))["reproduce"]["command"]
+    assert said.code == 0 and shlex.split(command)[0] == "reinvest"
+    assert call(*shlex.split(command)[1:], "--json").data == said.data
 
 
 def test_a_missing_file_and_an_unknown_baseline_are_refused(call: Call) -> None:

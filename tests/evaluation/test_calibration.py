@@ -70,7 +70,7 @@ def test_disturbances_are_what_more_rounds_could_not_mend() -> None:
     ]
     assert disturbances([far] * 12 + [0.0] * 4, 10, 0.0)[0].endswith("that of all 16")
     assert disturbances([0.0] * 10, 10, math.log(1.3)) == [
-        "timing disturbed: the machine itself changed, its calibration took +30% of time after the block"
+        "timing disturbed: the machine itself changed, its calibration took 30% more time after the block than before"
     ]
 
 

@@ -95,7 +95,7 @@ def test_money_is_device_hours_times_their_price() -> None:
 
 
 def test_a_device_without_a_price_is_refused_with_those_that_have_one() -> None:
-    with pytest.raises(UnknownName, match=r"device in the prices 'Fast GPU'.*Known: Fast GPV, Slow CPU"):
+    with pytest.raises(InvalidValue, match=r"got prices of 'Fast GPV', 'Slow CPU' and a machine with 'Fast GPU'; add"):
         priced({"costs": table(TWICE)}, Prices("EUR", {"Slow CPU": 0.1, "Fast GPV": 2.0}))
     with pytest.raises(InvalidValue, match=r"result of a comparison with its costs, got one without; "):
         priced({"kind": "comparison"}, Prices("EUR", {"Fast GPU": 1.0}))
@@ -164,13 +164,19 @@ def test_an_arm_that_saves_nothing_never_pays_and_an_open_end_stays_open(stored:
     assert table(unsure, parents=("old",))["arms"]["new"]["reuse"]["break_even"] == {"uses": 3, "low": 2, "high": None}
 
 
+def test_an_arm_that_may_cost_nothing_pays_from_what_the_baseline_costs_on(stored: Any) -> None:
+    """No upper end of the speed-up: a run may take next to nothing, so that 120 s pay with the second use at best."""
+    fast = Verdict("new", "plain", "better", speedup=2.0, low=1.6, high=math.inf)
+    assert table(fast, parents=("old",))["arms"]["new"]["reuse"]["break_even"] == {"uses": 3, "low": 2, "high": 4}
+
+
 def test_money_of_earlier_runs_is_that_of_their_own_devices(stored: Any) -> None:
     stored["older"].facts = {"hardware": {"device": "Slow CPU", "devices": 1}}
     found = priced({"costs": table(TWICE, parents=("old",))}, Prices("EUR", {"Fast GPU": 3.6, "Slow CPU": 36.0}))
     reuse = found["costs"]["arms"]["new"]["reuse"]
     # 90 s on two devices at 0.001 EUR a second each, 30 s at 0.01.
     assert reuse["earlier_money"] == pytest.approx(0.18 + 0.3) and reuse["full"]["money"] == pytest.approx(0.1 + 0.48)
-    with pytest.raises(UnknownName, match="'Slow CPU'"):
+    with pytest.raises(InvalidValue, match="a machine with 'Slow CPU'"):
         priced({"costs": table(TWICE, parents=("old",))}, Prices("EUR", {"Fast GPU": 3.6}))
 
 

@@ -115,6 +115,25 @@ def test_runs_that_diverge_now_and_did_not_before_are_a_regression() -> None:
     assert combined(judge_gate(broken, points, None, SETTINGS)) == "not comparable"
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.25, 0.5])
+def test_runs_that_diverge_as_often_as_before_are_no_regression(rate: float) -> None:
+    """Over every number of lost runs on both sides, a recipe that loses as many is called worse once in forty at most."""
+    points = rows(standard, np.random.default_rng(7), seeds=3)
+
+    def lost(many: int) -> list[dict]:
+        return [{**p, "status": "diverged", "quality": None} if k < many else p for k, p in enumerate(points)]
+
+    chance = [math.comb(12, k) * rate**k * (1 - rate) ** (12 - k) for k in range(13)]
+    called = [
+        chance[ours] * chance[theirs]
+        for ours in range(13)
+        for theirs in range(ours + 1, 13)
+        if 5 * theirs > 12 and combined(judge_gate(lost(ours), lost(theirs), None, SETTINGS)) == "regressed"
+    ]
+    assert called and sum(called) <= 0.025
+    assert combined(judge_gate(lost(2), lost(3), None, SETTINGS)) == "not comparable"
+
+
 def test_what_cannot_be_compared_says_why() -> None:
     points = rows(standard, np.random.default_rng(8))
     found = judge_gate(points, [p for p in points if p["seed"] % 1000 < 2], None, SETTINGS)

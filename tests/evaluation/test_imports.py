@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from reinvest.core.errors import DataError, InvalidValue, UnknownName
 from reinvest.evaluation.imports import Imported, read_lightning, read_mlflow, read_tool, read_wandb, sniff
 from reinvest.evaluation.judge import verdict
 from reinvest.evaluation.points import read_points
+from reinvest.evaluation.settings import direction
 
 DATA = Path(__file__).parents[1] / "data" / "imports"
 
@@ -47,7 +49,9 @@ def test_every_form_gives_24_runs_that_are_judged(folders: Path, name: str) -> N
     assert len(points) == 24 and all(p.finished and p.seconds > 0 and 0 < p.quality < 1 for p in points)
     assert {p.arm for p in points} == {"plain", "fast"} and {p.duration for p in points} == {"1", "2", "4", "8"}
     assert all(p.seed.startswith(p.duration) for p in points)
-    assert found.notes == () and found.mapping["seconds"].endswith("train_seconds")
+    told = any("how a run ended" in note for note in found.notes)
+    assert told == (name in ("frame", "logs")) and len(found.notes) == told
+    assert found.mapping["seconds"].endswith("train_seconds")
     # By epochs, since the arms were trained one after the other on a machine that was not quiet.
     by_epochs = read_tool(tool, path, metric="test_accuracy", seconds="epochs")
     assert verdict(by_epochs.rows, "plain", metric="test_accuracy")["fast"].verdict == "better"
@@ -165,3 +169,80 @@ def test_what_is_not_the_tool_s_is_refused(tmp_path: Path, folders: Path) -> Non
 def test_a_points_file_is_known_by_its_columns() -> None:
     assert sniff(Path(__file__).parents[2] / "examples" / "points.csv") == "points"
     assert Imported([], "wandb", {"arm": "a"}).sentence == "read 0 runs from wandb: arm = a"
+
+
+def test_a_run_that_crashed_is_never_taken_as_finished(tmp_path: Path) -> None:
+    """Blanks after commas, and a column of the user's that is called status, hide nothing."""
+    head, values = "Name, State, arm, epochs, seed, seconds, accuracy", "a, crashed, x, 1, 0, 2, 0.5"
+    (tmp_path / "blanks.csv").write_text(f"{head}\n{values}\n")
+    assert sniff(tmp_path / "blanks.csv") == "wandb"
+    (tmp_path / "own.csv").write_text(f"{head},status\n{values},ok\n".replace(" ", ""))
+    (tmp_path / "frame.csv").write_text(
+        "name,state,summary,config\na,crashed,\"{'accuracy': 0.5, 'seconds': 2}\",\"{'arm': 'x', 'epochs': 1, 'seed': 0}\"\n"
+    )
+    for name in ("blanks.csv", "own.csv", "frame.csv"):
+        found = read_wandb(tmp_path / name)
+        assert [p.status for p in read_points(found.rows)] == ["crashed"] and found.notes == (), name
+    (tmp_path / "empty.csv").write_text(f"{head}\n{values.replace('crashed', '')}\n")
+    assert [p.status for p in read_points(read_wandb(tmp_path / "empty.csv").rows)] == ["unknown"]
+
+
+def test_two_columns_of_one_name_are_told_apart_where_they_differ(tmp_path: Path) -> None:
+    head, rows = "Name,State,arm,epochs,seed,seconds,accuracy", ("a,finished,x,8,0,2,0.5,8", "b,finished,x,8,1,2,0.5,3")
+    (tmp_path / "a.csv").write_text(f"{head},epochs\n" + "\n".join(rows) + "\n")
+    with pytest.raises(InvalidValue, match=r"--duration: .*epochs \(column 4\), .*epochs \(column 8\)"):
+        read_wandb(tmp_path / "a.csv")
+    found = read_wandb(tmp_path / "a.csv", duration="epochs (column 4)")
+    assert [row["duration"] for row in found.rows] == ["8", "8"]
+    (tmp_path / "b.csv").write_text(f"{head},epochs\n{rows[0]}\n")
+    assert read_wandb(tmp_path / "b.csv").mapping["duration"] == "epochs"
+
+
+def test_of_an_mlflow_store_only_runs_that_are_there_count(folders: Path, tmp_path: Path) -> None:
+    """Deleted runs stay in the folder with a mark, deleted experiments in .trash, and logged models look like runs."""
+    place = tmp_path / "mlruns"
+    shutil.copytree(folders / "mlruns", place)
+    runs = sorted(meta.parent for meta in place.rglob("meta.yaml") if (meta.parent / "metrics").is_dir())
+    said = (runs[0] / "meta.yaml").read_text()
+    (runs[0] / "meta.yaml").write_text(said.replace("lifecycle_stage: active", "lifecycle_stage: deleted"))
+    shutil.copytree(runs[1], place / ".trash" / runs[1].parent.name / runs[1].name)
+    model = runs[2].parent / "models" / "m-1"
+    (model / "metrics").mkdir(parents=True)
+    (model / "meta.yaml").write_text("model_id: m-1\nname: net\nstatus: 2\n")
+    (runs[2] / "artifacts").mkdir(exist_ok=True)
+    (runs[2] / "artifacts" / "metrics.csv").write_text("a,b\n1,2\n")
+    assert sniff(place) == "mlflow"
+    assert len(read_points(read_mlflow(place, metric="test_accuracy").rows)) == 23
+
+
+def test_a_path_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    for tool in ("wandb", "mlflow", "lightning"):
+        for name in ("none", "none.csv", "none.wandb"):
+            with pytest.raises(DataError, match="does not exist"):
+                read_tool(tool, tmp_path / name)
+
+
+def test_per_cent_of_what_looks_like_a_share_is_noted(tmp_path: Path) -> None:
+    head = "Name,State,arm,epochs,seed,seconds,accuracy\n"
+    (tmp_path / "share.csv").write_text(f"{head}a,finished,x,1,0,2,0.87\n")
+    (tmp_path / "cent.csv").write_text(f"{head}a,finished,x,1,0,2,87\n")
+    assert any("--percent" in note for note in read_wandb(tmp_path / "share.csv", percent=True).notes)
+    assert read_wandb(tmp_path / "cent.csv", percent=True).notes == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["val_loss_epoch", "loss_step", "Loss/test", "testLoss", "metrics.val.loss", "summary.nll_mean", "top1_err", "error_pct",
+     "word_error_rate", "val_perplexity_best", "cross_entropy_val", "val_bpb", "bits_per_byte", "eval/logloss", "brier_score"],
+)  # fmt: skip
+def test_what_tools_call_a_loss_is_better_where_it_is_smaller(name: str) -> None:
+    """A loss below 1 would else pass for an accuracy, and every verdict would be turned round."""
+    assert direction(name) is False and direction(name, True) is True
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["accuracy", "val_acc_epoch", "summary.test_accuracy", "mAP", "F1Score", "error_detection_f1", "loss_reduction"],
+)
+def test_what_tools_call_a_score_is_better_where_it_is_larger(name: str) -> None:
+    assert direction(name) is True and direction(name, False) is False

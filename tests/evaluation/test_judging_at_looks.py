@@ -13,6 +13,7 @@ import reinvest as ri
 from reinvest.core.errors import InvalidValue
 from reinvest.evaluation.compare import Listener, run_study
 from reinvest.evaluation.execute import Stopped
+from reinvest.evaluation.judged import judgements, remember
 from reinvest.evaluation.looks import Judgement, crossing, levels, percent, undeclared
 
 
@@ -107,6 +108,15 @@ def test_declared_looks_and_the_same_number_of_seeds_are_no_undeclared_looks() -
     assert undeclared(Judgement(5, *looks), [Judgement(3, *looks), Judgement(5, *looks)], 0.05) == []
     assert undeclared(Judgement(5), [Judgement(5)], 0.05) == []
     assert "up to 8.3 % of studies" in undeclared(Judgement(6), [Judgement(3)], 0.05)[0]
+
+
+def test_points_made_otherwise_are_no_earlier_look_at_the_same_runs(tmp_path: Path) -> None:
+    base = ri.Recipe(task="digits", model="mlp", batch_size=256)
+    arms, durations = {"smooth": base.with_("LabelSmoothing")}, ["4st", "8st", "16st", "32st"]
+    kinds = [ri.Study(baseline=base, arms=arms, durations=durations, seeds=3, curve=k) for k in ("separate", "cyclic")]
+    store = ri.Store(tmp_path / "kinds")
+    remember(kinds[0], 3, store)
+    assert judgements(kinds[0], store)["smooth"] == [Judgement(3)] and judgements(kinds[1], store)["smooth"] == []
 
 
 def test_a_damaged_memory_counts_as_none(store: Any) -> None:

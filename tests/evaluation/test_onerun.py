@@ -12,9 +12,11 @@ import reinvest as ri
 from reinvest.core.errors import InvalidValue, UnknownName
 from reinvest.evaluation import onerun
 from reinvest.evaluation.calibrating import calibrate
-from reinvest.evaluation.compare import run_study
+from reinvest.evaluation.compare import estimate, run_study
 from reinvest.evaluation.plan import plan
 from reinvest.evaluation.study import Study
+from reinvest.loop.branches import marked_steps
+from reinvest.loop.session import Session
 from reinvest.methods.schedules import cooldown, cycle_ends, cyclic
 
 BASE = ri.Recipe(task="digits", model="mlp", batch_size=256, schedule={"name": "cosine", "warmup": 0.25, "final": 0.01})
@@ -136,6 +138,92 @@ def test_what_one_run_cannot_stand_for_is_refused() -> None:
     with pytest.raises(InvalidValue, match=r"whole epochs or steps, got 0\.5ep"):
         halves = ("0.5ep", "1ep", "2ep", "4ep")
         Study(baseline=BASE, arms={"b": BASE.with_(batch_size=64)}, durations=halves, curve="cooldown-branch")
+
+
+def test_a_trunk_that_diverges_costs_only_what_begins_behind_it(tmp_path: Path, monkeypatch: Any) -> None:
+    durations = ("16st", "32st", "64st", "128st")
+    arms = {"smoothing": BASE.with_({"name": "LabelSmoothing", "alpha": 0.2})}
+    plan_of = Study(baseline=BASE, arms=arms, durations=durations, seeds=3, curve="cooldown-branch")
+    lost = next(job.seed for job in plan(plan_of) if job.arm == "baseline" and job.replicate == 1)
+    step = Session.step
+
+    def poisoned(self: Session, batch: Any) -> Any:
+        loss = step(self, batch)
+        late = self.total_steps == 128 and self.seed == lost and self.methods.context.step >= 30
+        return loss * float("nan") if late else loss
+
+    monkeypatch.setattr(Session, "step", poisoned)
+    store = ri.Store(tmp_path / "runs")
+    for _ in range(2):
+        result = run_study(plan_of, store, workers=1).result
+        status = {p["duration"]: p["status"] for p in result["arms"]["baseline"]["points"] if p["seed"] == lost}
+        # Noticed at the second look, step 32: behind the forks at 13 and 26, before the one at 51.
+        assert status == {"16st": "finished", "32st": "finished", "64st": "diverged", "128st": "diverged"}
+        assert len(store.runs()) == 23 and result["cost"]["runs"] == 24
+    assert result["cost"]["found"] == 24
+
+
+def test_every_cycle_is_read_where_durations_are_rounded() -> None:
+    rounded = ("1000st", "1778st", "3162st", "5623st")  # four to a factor of ten
+    arms = {"smoothing": BASE.with_({"name": "LabelSmoothing", "alpha": 0.2})}
+    jobs = plan(Study(baseline=BASE, arms=arms, durations=rounded, seeds=3, curve="cyclic"))
+    assert isinstance(jobs[0].what, ri.Recipe)
+    read = marked_steps(jobs[0].what.schedule, "reads", 5623) | {5623}
+    assert {round(job.share * 5623) for job in jobs} == read
+    for job in jobs:
+        assert round(job.share * 5623) == pytest.approx(int(job.duration[:-2]), rel=1e-3)
+
+
+def test_separate_runs_of_half_epochs_have_a_price() -> None:
+    assert onerun.share_of_separate("separate", ("0.5ep", "1ep", "2ep", "4ep")) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["cyclic", "cooldown-branch"])
+def test_schedules_that_the_curve_would_drop_are_refused(kind: str) -> None:
+    def made(arm: ri.Recipe, base: ri.Recipe = BASE, durations: Any = DURATIONS) -> Study:
+        return Study(baseline=base, arms={"other": arm}, durations=durations, seeds=3, curve=kind)
+
+    with pytest.raises(InvalidValue, match=r"one schedule for all arms, got another one for 'other'"):
+        made(BASE.with_(schedule={"name": "linear", "warmup": 0.25, "final": 0.01}))
+    made(BASE.with_(schedule={**BASE.schedule, "final": 0.1}))
+    warmed = BASE.with_(schedule={**BASE.schedule, "warmup": 0.5})
+    if kind == "cyclic":
+        with pytest.raises(InvalidValue, match="got another one for 'other'"):
+            made(warmed)
+    else:
+        made(warmed)
+        late = BASE.with_(schedule={"name": "cosine", "warmup": 0.9})
+        with pytest.raises(InvalidValue, match=r"warms up before its cool-down at 0\.8 of it, got warmup=0\.9"):
+            made(late.with_(batch_size=64), late)
+    with pytest.raises(InvalidValue, match="durations of a curve out of one run increase, got 32st, 16st, 8st, 4st"):
+        made(BASE.with_(batch_size=64), durations=DURATIONS[::-1])
+
+
+def test_declared_pairs_are_pairs(tmp_path: Path) -> None:
+    verdicts = run_study(study("cyclic", pairs="duration"), ri.Store(tmp_path / "runs"), workers=1)
+    assert not any("pairs were declared but" in flag for flag in verdicts["smoothing"].flags)
+    apart = run_study(study("cyclic"), ri.Store(tmp_path / "runs"), workers=1)
+    assert not any("pairs" in flag for flag in apart["smoothing"].flags)
+
+
+def test_a_calibration_of_an_arm_that_names_an_earlier_run_by_a_prefix_is_found(tmp_path: Path) -> None:
+    store = ri.Store(tmp_path / "runs")
+    earlier = ri.train(BASE.with_(duration="4st"), 0, store).id
+    base = BASE.with_(ri.WarmStart(earlier[:9]))
+    arms = {"smoothing": base.with_({"name": "LabelSmoothing", "alpha": 0.2})}
+    taught = Study(baseline=base, arms=arms, durations=DURATIONS, seeds=3, curve="cyclic")
+    told = []
+    assert calibrate(taught, store, 2, workers=1, planned=lambda jobs, todo: told.append((len(jobs), len(todo)))) == 4
+    assert told == [(4, 4)]
+    rows = run_study(taught, store, workers=1).result["calibration"]["rows"]
+    assert [row["separate"] for row in rows] == [2, 2]
+
+
+def test_an_estimate_counts_a_run_once(tmp_path: Path) -> None:
+    store = ri.Store(tmp_path / "runs")
+    separate, one = (estimate(study(kind), store, workers=1) for kind in ("separate", "cyclic"))
+    assert (separate["runs"], one["runs"], one["found"]) == (24, 6, 0)
+    assert one["disk_bytes"] < separate["disk_bytes"] / 2
 
 
 def test_the_kind_is_part_of_a_study_s_text() -> None:

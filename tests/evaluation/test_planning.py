@@ -213,3 +213,13 @@ def test_another_arm_speaks_for_a_baseline_without_runs(tmp_path: Path) -> None:
     found = plan_study(study, store)
     assert found["noise"]["arm"] == "fast" and found["cost"]["found"] == 12
     assert "the noise is that of 'fast', because the baseline has too few runs" in found["notes"]
+
+
+def test_a_run_that_stands_for_several_durations_is_counted_once(tmp_path: Path) -> None:
+    base = ri.Recipe(task="digits", model="mlp", batch_size=256)
+    arms, durations = {"smooth": base.with_("LabelSmoothing")}, ["4st", "8st", "16st", "32st"]
+    study, store = ri.Study(baseline=base, arms=arms, durations=durations, seeds=3, curve="cyclic"), ri.Store(tmp_path)
+    train_pilot(study, store, 2, workers=1)
+    found = plan_study(study, store, workers=1)
+    assert (found["cost"]["runs"], found["cost"]["found"], found["planned"]["runs"]) == (6, 2, 4)
+    assert found["by_seeds"][-1]["runs"] == 2 * found["by_seeds"][-1]["seeds"] - 2

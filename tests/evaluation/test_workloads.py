@@ -102,6 +102,19 @@ def test_models_tell_workloads_of_one_task_apart() -> None:
     assert [w["name"] for w in workloads(rows)["workloads"]] == ["birds, small", "birds, large"]
 
 
+def test_files_of_points_with_one_name_are_two_workloads_unless_they_hold_the_same() -> None:
+    rows = [result_of("points.csv", {"a": speedup}) for speedup in (1.1, 1.2, 1.3)]
+    for place, row in enumerate(rows):
+        row["task"]["fingerprint"] = None
+        row["arms"] = {
+            name: {**arm, "recipe": None, "points": [{"seed": 0, "quality": 0.5 + place / 10}]}
+            for name, arm in row["arms"].items()
+        }
+    assert [w["name"] for w in workloads(rows)["workloads"]] == [f"points.csv ({k})" for k in (1, 2, 3)]
+    with pytest.raises(NotComparable, match=r"each workload once, got 'points.csv' twice"):
+        workloads([*rows, copy.deepcopy(rows[1])])
+
+
 def test_refusals() -> None:
     one, two = results({"a": [1.1, 1.2]})
     with pytest.raises(InvalidValue, match="at least 2 workloads"):

@@ -154,3 +154,39 @@ def test_a_state_that_has_changed_is_told(base: Recipe, kept: Store) -> None:
     with pytest.raises(CorruptFile, match="fork_12"):
         train(cooling(base, EACH, final=0.25), 8, kept, trunk=other)
     assert torch.is_tensor(next(iter(other.weights().values()))) and ri.Store(kept.path)
+
+
+def test_a_trunk_that_diverged_serves_as_far_as_it_came(base: Recipe, kept: Store, monkeypatch: Any) -> None:
+    from reinvest.loop.session import Session
+
+    step = Session.step
+
+    def poisoned(self: Session, batch: Any) -> Any:
+        loss = step(self, batch)
+        return loss * float("nan") if self.total_steps == 4 * EACH and self.methods.context.step > 12 else loss
+
+    monkeypatch.setattr(Session, "step", poisoned)
+    ended = train(trunk_of(base), 9, kept)
+    assert ended.status == "diverged" and ended.steps == 16
+    short = cooling(base, EACH)
+    branch = train(short, 9, kept, trunk=ended)
+    assert same_bits(dict(branch.weights()), dict(train(short, 9, kept).weights()))
+    with pytest.raises(InvalidValue, match=r"before its trunk diverged, got step 24 of a trunk that diverged at 16"):
+        train(cooling(base, 2 * EACH), 9, kept, trunk=ended)
+
+
+def test_kept_states_are_without_the_trunk_s_records(trunk: Any) -> None:
+    assert "recorder" not in trunk.state_at(12)["chain"]
+
+
+def test_a_state_from_another_kind_of_device_has_no_draws_of_this_one(recipe: Recipe, monkeypatch: Any) -> None:
+    from reinvest.loop.session import Session
+
+    session, given = Session(recipe.with_(duration="4st"), 0), []
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: given.append(state))
+    with session.attached():
+        state = session.state_dict()
+        session.device = torch.device("cuda")
+        session.load_state_dict(state)
+        session.load_state_dict(state | {"cuda_generator": torch.zeros(1)})
+    assert len(given) == 1 and torch.is_tensor(given[0])

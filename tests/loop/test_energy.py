@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reinvest.core.hardware import peak_memory
 from reinvest.core.recipe import Recipe
 from reinvest.loop import energy
 from reinvest.loop.energy import Measured, integrated, meter_of
@@ -157,3 +158,14 @@ def test_the_driver_is_asked_for_its_counter_and_else_for_its_power(monkeypatch:
     assert asked == ["init", "GPU-a1", "init", "GPU-old"]
     monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it were not installed
     assert meter_of(torch.device("cuda", 0)) is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lets the peak be counted afresh")
+def test_what_an_earlier_run_of_the_process_needed_is_not_its_own(tmp_path: Path) -> None:
+    """Workers train many runs one after the other: the peak of one arm is not that of the arm before."""
+    held = torch.ones(60_000_000)
+    before = peak_memory()
+    del held
+    with Store(tmp_path) as store:
+        run = train(RECIPE, 0, store, device="cpu", progress=False)
+    assert run.cost["peak_memory_of"] == "process" and 0 < run.cost["peak_memory"] < before - 120_000_000

@@ -67,3 +67,22 @@ def test_a_run_without_surgery_is_left_alone(tmp_path):
     model = torch.nn.Conv2d(3, 4, 3, stride=2)
     operate(model, past)
     assert type(model) is torch.nn.Conv2d
+
+
+FACTORY = """
+from torch import nn
+
+
+def build(*, input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+"""
+
+
+def test_the_model_of_a_branch_is_as_trained(tmp_path, monkeypatch):
+    (tmp_path / "branching_model.py").write_text(FACTORY)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = BASE.with_(model="branching_model:build", schedule={"name": "cooldown"}, duration="10st")
+    store = ri.Store(tmp_path / "runs")
+    trunk = ri.train(own.with_(duration="20st", schedule={"name": "cooldown", "forks": [0.4]}), 3, store)
+    branch = ri.train(own, 3, store, trunk=trunk)
+    assert evaluate(model_of(branch, student()), build_task(own), "test")["accuracy"] == branch.quality("accuracy")

@@ -12,7 +12,7 @@ from reinvest.core.batch import Indexed
 from reinvest.core.chain import Methods
 from reinvest.core.errors import DataError, InvalidValue
 from reinvest.core.recipe import Recipe
-from reinvest.evaluation.compare import _point
+from reinvest.evaluation.compare import point_of
 from reinvest.evaluation.plan import Job
 from reinvest.loop.session import Session
 from reinvest.loop.train import train
@@ -307,8 +307,8 @@ def test_a_comparison_charges_what_re_use_costs_once():
             return 0.7
 
     class Plan:
-        metric = "accuracy"
+        metric, curve = "accuracy", "separate"
 
     job = Job("taught", "1ep", 0, 0, "command", "identity")
-    assert _point(Plan(), job, Done(), {("taught", "1ep"): 2.0})["seconds"] == 2.5
-    assert _point(Plan(), job, Done(), {})["seconds"] == 9.0
+    assert point_of(Plan(), job, Done(), {("taught", "1ep"): 2.0})["seconds"] == 2.5
+    assert point_of(Plan(), job, Done(), {})["seconds"] == 9.0

@@ -129,6 +129,9 @@ def test_what_cannot_be_gated_is_refused(kept: tuple[Any, dict[str, Any]], tmp_p
         run_gate(baseline, RECIPE, store=store, margin=-0.1)
     with pytest.raises(InvalidValue, match="at least 3 seeds"):
         record_baseline(RECIPE, store=store, durations=DURATIONS, seeds=2)
+    wild = RECIPE.with_(optimizer={"name": "sgd", "lr": 1e9})
+    with pytest.raises(InvalidValue, match=r"at most 1 run in 5 that diverged, got 12 of 12; "):
+        record_baseline(wild, store=store, durations=DURATIONS, seeds=3, **MACHINE)
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(CorruptFile, match="gate's baseline"):
         read_baseline(tmp_path / "b.json")

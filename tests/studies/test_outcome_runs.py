@@ -18,9 +18,10 @@ from reinvest.core.errors import DataError, InvalidValue, UnknownName
 from reinvest.core.names import resolve
 from reinvest.core.recipe import Recipe
 from reinvest.loop.session import build_task
+from reinvest.loop.train import train
 from reinvest.store import Run, Store
 from reinvest.store.run import WEIGHTS
-from reinvest.studies.outcome_runs import LeftOut, ask, runs_of_recipe
+from reinvest.studies.outcome_runs import LeftOut, ask, check_runs, runs_of_recipe
 from reinvest.studies.outcomes import outcomes
 
 SMALL = recipe(train_examples=200)
@@ -350,3 +351,13 @@ def test_a_store_that_was_moved_still_votes(shelf: Store, tmp_path: Path) -> Non
     shutil.copytree(shelf.path, tmp_path / "moved")
     with Store(tmp_path / "moved") as store:
         assert outcomes(store.runs(), store=store).whole == outcomes(shelf.runs()).whole
+
+
+def test_branches_of_several_trunks_are_runs_of_one_recipe(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    short = Recipe(task="digits", model="mlp", batch_size=256, duration="10st", schedule={"name": "cooldown"})
+    longer = short.with_(duration="20st", schedule={"name": "cooldown", "forks": [0.4]})
+    branches = [train(short, seed, store, trunk=train(longer, seed, store)) for seed in (1, 2)]
+    whole = train(short, 3, store)
+    assert not any("code" in note for note in check_runs([*branches, whole], any_recipe=False))
+    assert {run.id for run in runs_of_recipe(whole, store)[0]} >= {run.id for run in branches}

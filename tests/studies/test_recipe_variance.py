@@ -77,6 +77,9 @@ def test_two_recipes_are_set_against_each_other(store: Store) -> None:
     assert found["against"]["needed"] == 29
     difference = found["against"]["difference"]
     assert difference["low"] <= difference["mean"] <= difference["high"]
+    # Runs that lost their way take no part, on either side, and are told of on both.
+    assert found["against"]["summary"]["diverged"] == 1
+    assert any("1 more of that diverged and takes no part" in line for line in found["statements"])
     # A smaller loss is the better one.
     by_loss = variance(store, recipe=LONG, against=ids(store, RECIPE)[0], metric="loss", predict=False).result
     assert by_loss["against"]["difference"]["mean"] < 0 and by_loss["against"]["better"]["probability"] > 0.5
@@ -127,6 +130,10 @@ def test_runs_of_an_own_loop_have_a_spread_too(tmp_path: Path) -> None:
         with pytest.raises(InvalidValue, match=r"2 finished runs or more .*, got 1"):
             variance(store, runs=[names[0], lost])
         second = record(store, 5, {"lr": 0.1}, 2.0)
+        own = [record(store, seed, {"lr": 0.4, "seed": seed}, 2.0 + seed) for seed in range(2)]
+        assert variance(store, runs=own).result["summary"]["mean"] == 2.5, (
+            "a loop that keeps its seed among its settings"
+        )
         with store.record("mine", task="own", config={"lr": 0.3}, seed=0) as run:
             run.log(split="test", score=1.0, other=2.0)
         with store.record("mine", task="own", config={"lr": 0.3}, seed=1) as more:

@@ -14,7 +14,9 @@ import torch
 import reinvest as ri
 from reinvest._testing.compare import differences
 from reinvest.core.errors import CorruptFile, InvalidValue
+from reinvest.core.recipe import SOURCES
 from reinvest.dynamics.spike_findings import spikes_of
+from reinvest.studies import spikes
 from reinvest.studies.spikes import _compared, read_spikes, replay_spikes, spike_result
 
 WATCH = {"name": "SpikeWatch", "window": 40}
@@ -114,6 +116,25 @@ def test_spoiled_examples_spike_again_under_another_seed(store: ri.Store, spoile
     assert 6 <= replay.held <= 8 and replay.held_high >= 1
     assert replay.held_high / replay.held > 5 * replay.others_high / replay.others
     assert "With seed 7 the same example came in" in replay.text
+
+
+def test_another_seed_is_another_one_where_the_recipe_fixes_seeds_too(store: ri.Store) -> None:
+    """Held at the recipe's own seeds, the second replay would be the first one again."""
+    fixed = planted({"name": "spike_planting:Leap", "step": 60}).with_(seeds=dict.fromkeys(SOURCES, 3))
+    run = ri.train(fixed, 0, store, device="cpu", progress=False)
+    begun: list[tuple[int, float]] = []
+    real = spikes.train_again
+
+    def watched(recipe: Any, seed: int, *more: Any, **named: Any) -> Any:
+        found = real(recipe, seed, *more, **named)
+        begun.append((seed, float(found[0]["loss"][0])))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spikes, "train_again", watched)
+        (replay,) = replay_spikes(run, spikes_of(run).spikes[:1], store=store)
+    assert replay.same_bits and replay.other_seed == 1
+    assert [seed for seed, _ in begun] == [0, 1] and begun[0][1] != begun[1][1]
 
 
 def test_a_replay_that_makes_no_step_any_more_ends(store: ri.Store) -> None:

@@ -76,6 +76,24 @@ def test_without_the_whole_batch(store: ri.Store, spoiled: tuple[Any, int]) -> N
     assert f"the batch of step {spike.start}" in found.text
 
 
+def test_a_spike_before_the_first_change_is_no_return(
+    store: ri.Store, spoiled: tuple[Any, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps before anything was left out are those of the run itself, another spike among them too."""
+    run, _ = spoiled
+    spike = spikes_of(run).spikes[0]
+
+    def heights(found: dict[str, Any], name: str) -> torch.Tensor:
+        z = torch.zeros(len(found["loss"]))
+        z[[spike.start - 3, *([spike.start] if found["loss"][spike.start] > 4 else [])]] = 50.0
+        return z
+
+    monkeypatch.setattr("reinvest.studies.spikes_without.signal_z", heights)
+    found = replay_without(run, spike, None, store=store)
+    assert found.begin < spike.start - 3 < found.steps[0]
+    assert found.after == 0.0 and found.verdict == "vanishes"
+
+
 def test_an_update_too_far_is_that_of_the_batch_before(store: ri.Store, leapt: Any) -> None:
     spike = spikes_of(leapt).spikes[0]
     assert spike.cause == "update" and spike.start == 61

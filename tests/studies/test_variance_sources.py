@@ -10,6 +10,7 @@ from torch import nn
 
 from reinvest.core.errors import InvalidValue, UnknownName
 from reinvest.core.recipe import SOURCES, Recipe
+from reinvest.loop.train import train
 from reinvest.store import Store
 from reinvest.studies.variance_sources import SourcesPlan, drawing, estimate_sources, read_plan, variance_sources
 
@@ -103,3 +104,15 @@ def test_unknown_sources_and_recipes_that_hold_their_own_are_refused() -> None:
         InvalidValue, match=r"the plan holds the sources itself, got a recipe with seeds \{'init': 1\}; "
     ):
         SourcesPlan(PLAIN.with_(seeds={"init": 1}))
+
+
+def test_a_plan_may_name_the_runs_it_builds_on_by_their_first_digits(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        earlier = train(PLAIN, 0, store, device="cpu", progress=False)
+        recipe = PLAIN.with_({"name": "WarmStart", "run": earlier.id[:8]})
+        plan = SourcesPlan(recipe, runs=3, sources=("order",))
+        found = variance_sources(plan, store, workers=1).result
+        assert (found["cost"]["runs"], found["cost"]["found"], found["summary"]["n"]) == (9, 0, 3)
+        assert found["recipe"]["methods"][0]["run"] == earlier.id
+        cost = estimate_sources(plan, store, workers=1)
+        assert (cost["runs"], cost["found"]) == (9, 9)

@@ -122,7 +122,7 @@ def calibrated(study: Study, folder: str, runs: int, **machine: Any) -> None:
     from ..store import Store
 
     with listening() as listener:
-        calibrate(study, Store(folder), runs, on_done=listener.done, **machine)
+        calibrate(study, Store(folder), runs, planned=listener.planned, on_done=listener.done, **machine)
 
 
 def run_and_report(

@@ -138,6 +138,7 @@ def _typed(options: Namespace) -> list[str]:
     arms = options.get("systems") or []
     words = ["--systems", *map(shlex.quote, arms)] if arms else []
     words += ["--prices", shlex.quote(options.prices)] if options.get("prices") else []
+    words += ["--calibrate", str(options.calibrate)] if options.get("calibrate") is not None else []
     return [*words, *(["--no-again"] if options.no_again else [])]
 
 

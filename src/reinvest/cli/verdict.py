@@ -162,6 +162,12 @@ def _command(options: Namespace) -> str:
     for name in ("from", "arm", "duration", "seed", "seconds", "steps"):
         words += [f"--{name}", options.get(name)] if options.get(name) else []
     words += ["--metric", options.metric] if options.metric != "accuracy" else []
+    for name in ("pairs", "test_examples"):
+        words += [f"--{name.replace('_', '-')}", str(options.get(name))] if options.get(name) is not None else []
+    for word in options.get("tuning") or []:
+        words += ["--tuning", word]
+    words += ["--margin", f"{options.margin:g}"] if options.margin != 0.05 else []
+    words += ["--lower-is-better"] if options.lower_is_better else []
     return shlex.join([*words, *(["--percent"] if options.percent else [])])
 
 

@@ -142,6 +142,11 @@ class Recipe:
         return f"Recipe({self.canonical()})"
 
 
+def branch_of(identity: str) -> str:
+    """What the identity of a run that begins in the middle of the run of that identity says beside its recipe and seed."""
+    return f"branch of {identity}"
+
+
 def identity(
     recipe: Recipe,
     seed: int,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..core.errors import InvalidValue
+from ..loop.train import full_id
 from .execute import execute, machine_for, stop_workers, threads_of
 from .onerun import LEAST, SEPARATE, deviations, reading
 from .plan import Job, found, plan
@@ -26,18 +28,24 @@ def calibrate(
     workers: int | None = None,
     threads: int | None = None,
     device: str = "cpu",
+    planned: Callable[[Sequence[Job], Sequence[Job]], None] | None = None,
     on_done: Callable[[Job], None] | None = None,
 ) -> int:
     """Train separate runs of the baseline at the first and last duration; returns how many the store lacked.
 
-    runs: at each of the two durations, from 2 up. Raises InvalidValue for fewer, and for a study of separate runs.
+    runs: at each of the two durations, from 2 up; planned: told of all of them and of those to train. Raises InvalidValue
+    for fewer, and for a study of separate runs.
     """
     if study.curve == SEPARATE:
         raise InvalidValue("separate runs are their own calibration, got curve: separate; leave --calibrate out")
     if runs < LEAST:
         raise InvalidValue(f"a calibration has {LEAST} or more runs a duration, got {runs}; write --calibrate 3")
+    study = study.resolved(functools.partial(full_id, store))
     machine = machine_for(study, workers, threads, device)
-    todo = [job for job in _jobs(study, runs) if found(job, store) is None]
+    jobs = _jobs(study, runs)
+    todo = [job for job in jobs if found(job, store) is None]
+    if planned is not None:
+        planned(jobs, todo)
     try:
         with threads_of(machine):
             execute(todo, store, machine, on_done=on_done)

@@ -183,8 +183,8 @@ def disturbances(moved: Sequence[float], rounds: int, drift: float) -> list[str]
         )
     if abs(drift) > MOVED:
         flags.append(
-            f"timing disturbed: the machine itself changed, its calibration took {math.expm1(drift):+.0%} of time "
-            "after the block"
+            f"timing disturbed: the machine itself changed, its calibration took {abs(math.expm1(drift)):.0%} "
+            f"{'more' if drift > 0 else 'less'} time after the block than before"
         )
     return flags
 

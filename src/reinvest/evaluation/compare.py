@@ -330,7 +330,7 @@ def point_of(study: Study, job: Job, run: Any, prices: Mapping[tuple[str, str], 
         "quality": read["quality"],
         "status": run.status,
         "run": run.id,
-        **({} if study.curve == SEPARATE else {"kind": study.curve, "trunk": f"{job.arm} {job.seed}"}),
+        **({} if study.curve == SEPARATE else {"kind": study.curve, "trunk": str(job.seed)}),
     }
 
 

@@ -34,9 +34,13 @@ class Prices:
     per_hour: Mapping[str, float]
 
     def of(self, device: str) -> float:
-        """The price of an hour on a device. Raises UnknownName, with the known ones, for a device that has none."""
+        """The price of an hour on a device. Raises InvalidValue for a device that has none."""
         if device not in self.per_hour:
-            raise unknown("device in the prices", device, self.per_hour)
+            raise InvalidValue(
+                f"money needs a price for the device that the runs are made on, got prices of "
+                f"{', '.join(map(repr, sorted(self.per_hour))) or 'none'} and a machine with {device!r}; add a line {device!r} under "
+                "per_hour"
+            )
         return self.per_hour[device]
 
 
@@ -283,7 +287,8 @@ def _reuse(
         "high": full["high"],
         "ratio": None if full["value"] is None else full["value"] / base,
     }
-    ends = {"uses": seconds["value"], "low": seconds["low"], "high": seconds["high"]}
+    # A speed-up without an upper end may leave a run that costs nothing: no fewer re-uses than then can pay.
+    ends = {"uses": seconds["value"], "low": seconds["low"] or 0.0, "high": seconds["high"]}
     entry["break_even"] = {k: None if v is None else break_even(earlier, base, v) for k, v in ends.items()}
     return entry
 

@@ -71,7 +71,7 @@ class SystemsVerdict:
     @property
     def sentence(self) -> str:
         """One plain-language sentence."""
-        same = f"the same quality after the same steps within {self.margin:.3g} of them"
+        same = f"the same quality after the same steps within {self.margin:.0%} of them"
         ratio = self.speed if self.outcome == "faster, same maths" else 1.0 / self.speed if self.speed else math.nan
         ends = (self.speed_low, self.speed_high)
         ends = ends if self.outcome == "faster, same maths" else (1.0 / ends[1], 1.0 / ends[0])
@@ -186,7 +186,7 @@ def _missing(found: SystemsVerdict, needed: int | None, seeds: int, alpha: float
     else:
         more = "the estimate lies too near the margin, and more seeds tell on which side"
     return (
-        f"that quality is the same after the same steps within {found.margin:.3g} of them, "
+        f"that quality is the same after the same steps within {found.margin:.0%} of them, "
         f"for which the {level} intervals are too wide ({ends}); {more}"
     )
 

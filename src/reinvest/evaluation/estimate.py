@@ -84,12 +84,14 @@ def estimate(
     priced = prices(study.all_arms(), study.durations, store, machine)
     seconds = {(name, d): price.seconds(d) for name, price in priced.items() for d in study.durations}
     hours = hours_by_arm(study, todo, seconds, machine)
+    # Of the jobs that one run stands for, the last is the whole of it.
+    runs, lacking = ({job.identity: job for job in some} for some in (jobs, todo))
     return {
-        "runs": len(jobs),
-        "found": len(jobs) - len(todo),
+        "runs": len(runs),
+        "found": len(runs) - len(lacking),
         "hours": sum(hours.values()),
         "hours_by_arm": hours,
-        "disk_bytes": int(sum(priced[job.arm].disk(job.duration) for job in todo if job.arm in priced)),
+        "disk_bytes": int(sum(priced[job.arm].disk(job.duration) for job in lacking.values() if job.arm in priced)),
         "workers": machine.workers,
         "threads": machine.threads,
         "seconds_per_step": {name: price.per_step for name, price in priced.items()},

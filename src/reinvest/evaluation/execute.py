@@ -18,7 +18,9 @@ from typing import Any
 
 from ..core.errors import InvalidValue, LoopError, ReinvestError, StoreError
 from ..core.protocols import IDENTITY_VARIABLE
-from ..core.recipe import Recipe
+from ..core.recipe import Recipe, branch_of
+from ..loop.branches import lost
+from ..loop.session import run_identity
 from .links import USABLE, link
 from .plan import Job, found
 from .study import Arm, Study
@@ -115,6 +117,10 @@ def _train(recipe: Recipe, seed: int, store: Any, device: str, trunk: Recipe | N
     from ..loop.train import train
 
     root = None if trunk is None else _train(trunk, seed, store, device, None)
+    if root is not None and lost(recipe, root):
+        # No state was kept to begin at. The trunk answers for this run as well.
+        link(run_identity(recipe, seed, (branch_of(root.identity),)), root.id, store)
+        return root
     return train(recipe, seed, store, device=device, evaluations=1, progress=False, trunk=root)
 
 

@@ -99,7 +99,7 @@ def judge_gate(
     timing: of the present recipe in a paired block with the baseline's, whose seconds the rows then carry; None where
     both are one recipe, of which a step costs what it costs.
     """
-    collapsed = _collapsed(baseline, present)
+    collapsed = _collapsed(baseline, present, settings.alpha)
     if collapsed:
         return Part("steps", REGRESSED, reason=collapsed), Part("time", REGRESSED, reason=collapsed)
     if _twins(baseline, present):
@@ -232,13 +232,23 @@ def _to_decide(judged: Verdict, seeds: int, settings: GateSettings, fixed: float
     return min((n for n in tried if n is not None), default=None)
 
 
-def _collapsed(baseline: Sequence[Row], present: Sequence[Row]) -> str:
-    """A sentence if more than a fifth of the present runs did not end, and fewer of the baseline's; else ""."""
+def _collapsed(baseline: Sequence[Row], present: Sequence[Row], alpha: float) -> str:
+    """A sentence if more than a fifth of the present runs did not end, and by more than chance than of the baseline's."""
     ours, theirs = (sum(p["status"] != "finished" for p in side) for side in (baseline, present))
     if theirs <= DIVERGED * len(present) or ours > DIVERGED * len(baseline):
+        return ""
+    if _chance((ours, len(baseline)), (theirs, len(present))) > 0.5 * alpha:
         return ""
     low, high = divergence_interval(theirs, len(present))
     return (
         f"{theirs} of {len(present)} runs did not end in a usable model ({100 * low:.0f} to {100 * high:.0f} %), "
         f"{ours} of {len(baseline)} of the baseline's"
     )
+
+
+def _chance(baseline: tuple[int, int], present: tuple[int, int]) -> float:
+    """Fisher's exact chance of as many lost runs on the present side or more, if both lose as often; (lost, of) each."""
+    (ours, of_ours), (theirs, of_theirs) = baseline, present
+    lost = ours + theirs
+    ways = sum(math.comb(of_theirs, k) * math.comb(of_ours, lost - k) for k in range(theirs, min(lost, of_theirs) + 1))
+    return ways / math.comb(of_ours + of_theirs, lost)

@@ -32,6 +32,8 @@ USUAL: dict[str, tuple[str, ...]] = {
 """Column names that are taken without being asked for, the first that is there."""
 CLOCKS = {"wandb": ("Runtime", "_runtime"), "mlflow": ("end_time - start_time",), "lightning": ()}
 """What each tool knows of a run's time, from its start to its end."""
+ENDS: dict[str, tuple[str, ...]] = {"wandb": ("State", "state"), "mlflow": ("status",), "lightning": ()}
+"""Where each tool says how a run ended."""
 STATES = {1: "running", 2: "scheduled", 3: "finished", 4: "failed", 5: "killed"}
 """MLflow's numbers for how a run ended."""
 
@@ -99,19 +101,28 @@ def read_tool(
     """
     if tool not in TOOLS:
         raise unknown("tool to import from", tool, TOOLS)
+    if not Path(path).exists():
+        raise DataError(f"an import needs a file or folder, got {path}, which does not exist; check the path")
     table = _READERS[tool](Path(path))
     if not table:
         raise DataError(f"an import needs at least one run, got none in {path}; check the path")
     asked = {"arm": arm, "duration": duration, "seed": seed, "seconds": seconds, "quality": metric, "steps": steps}
     mapping = _mapping(table, tool, asked, str(path))
+    end = next((name for name in ENDS[tool] if any(name in run for run in table)), None)
     rows = []
     for run in table:
         row = {field: run.get(column, "") for field, column in mapping.items()}
-        row["status"] = run.get("status", run.get("State", ""))
+        row["status"] = "" if end is None else run.get(end) or "unknown"
         if percent:
             row["quality"] = _hundredth(row["quality"])
         rows.append(row)
     notes = []
+    if end is None:
+        notes.append(
+            "nothing in it says how a run ended, so every run counts as finished: take out those that broke off"
+        )
+    if percent and max((abs(row["quality"]) for row in rows if math.isfinite(row["quality"])), default=1.0) <= 0.01:
+        notes.append(f"no {mapping['quality']} is above 1 %: leave --percent out if it is a share already")
     if seconds is None and mapping["seconds"] in CLOCKS[tool]:
         notes.append(
             f"seconds are the whole run's by {tool}'s clock ({mapping['seconds']}), with start-up, evaluation and logging: "
@@ -126,9 +137,12 @@ def sniff(path: str | Path) -> str | None:
     if place.is_dir():
         if any(place.rglob("*.wandb")):
             return "wandb"
+        # Before Lightning, since MLflow's runs may keep a metrics.csv among their artifacts.
+        if any(place.glob("*/*/meta.yaml")) or any(place.glob("*/meta.yaml")):
+            return "mlflow"
         if any(place.rglob("metrics.csv")):
             return "lightning"
-        return "mlflow" if any(place.glob("*/*/meta.yaml")) or any(place.glob("*/meta.yaml")) else None
+        return None
     if place.suffix == ".wandb":
         return "wandb"
     header = set(_header(place))
@@ -199,9 +213,23 @@ def _hundredth(value: Any) -> float:
 def _csv(path: Path, tool: str) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return [{k: v for k, v in row.items() if k} for row in csv.DictReader(file)]
+            head, *rows = [row for row in csv.reader(file, skipinitialspace=True) if row] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"an export of {tool} is a readable CSV file, got {path} ({error}); check the path") from error
+    names = _told_apart([name.strip() for name in head], rows)
+    return [{name: cell for name, cell in zip(names, row, strict=False) if name} for row in rows]
+
+
+def _told_apart(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Names of columns, with their numbers where several of one name differ: W&B writes what was configured and what was
+    logged under the same name."""
+    found = list(names)
+    for name in {n for n in names if names.count(n) > 1}:
+        places = [place for place, other in enumerate(names) if other == name]
+        if any(len({row[place] for place in places if place < len(row)}) > 1 for row in rows):
+            for place in places:
+                found[place] = f"{name} (column {place + 1})"
+    return found
 
 
 def _wandb(path: Path) -> Table:
@@ -247,7 +275,14 @@ def _unpacked(row: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _mlflow(path: Path) -> Table:
     if path.is_dir():
-        return [_mlflow_run(meta) for meta in sorted(path.rglob("meta.yaml")) if (meta.parent / "metrics").is_dir()]
+        metas = [meta for meta in sorted(path.rglob("meta.yaml")) if (meta.parent / "metrics").is_dir()]
+        kept = [(meta, _yaml(meta)) for meta in metas if ".trash" not in meta.relative_to(path).parts]
+        # Logged models have a folder like a run's, without a run's id.
+        return [
+            _mlflow_run(meta, said)
+            for meta, said in kept
+            if (said.get("run_id") or said.get("run_uuid")) and said.get("lifecycle_stage") != "deleted"
+        ]
     table = _csv(path, "MLflow")
     if table and not {"run_id", "experiment_id"} <= set(table[0]):
         raise DataError(
@@ -266,8 +301,7 @@ def _between(start: Any, end: Any) -> float:
         return math.nan
 
 
-def _mlflow_run(meta: Path) -> dict[str, Any]:
-    said = _yaml(meta)
+def _mlflow_run(meta: Path, said: Mapping[str, Any]) -> dict[str, Any]:
     run: dict[str, Any] = {name: said.get(name) for name in ("run_id", "experiment_id", "run_name")}
     run["status"] = STATES.get(said.get("status", 0), str(said.get("status")))
     start, end = said.get("start_time"), said.get("end_time")

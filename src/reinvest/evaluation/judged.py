@@ -1,8 +1,8 @@
 """At how many seeds an arm has been judged before, kept beside the runs of the store.
 
 Judging again with more seeds until something shows finds differences where there are none. A small file a pair,
-<store>/judged/<hash of baseline, arm, durations and pairing>.json, remembers every judgement, so that the next one can say
-so (`looks.undeclared`).
+<store>/judged/<hash of baseline, arm, durations, pairing and curve>.json, remembers every judgement, so that the next one
+can say so (`looks.undeclared`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from typing import Any
 
 from .describe import describe
 from .looks import Judgement
+from .onerun import SEPARATE
 from .study import Study
 
 
 def _file(study: Study, arm: str, store: Any) -> Path:
-    what = [describe(study.baseline), describe(study.arms[arm]), list(study.durations), study.pairs]
+    what: list[Any] = [describe(study.baseline), describe(study.arms[arm]), list(study.durations), study.pairs]
+    if study.curve != SEPARATE:
+        what.append(study.curve)
     name = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
     return Path(store.path) / "judged" / f"{name}.json"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.duration import Duration
 from ..core.errors import InvalidValue, unknown
 from ..core.recipe import Recipe
-from ..loop.branches import refuse_horizons
+from ..loop.branches import marked_shares, refuse_horizons
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ __all__ = [
     "check_one_run",
     "cyclic",
     "deviations",
+    "ends",
     "reading",
     "share_of_separate",
     "trunk",
@@ -56,7 +57,12 @@ def check_one_run(kind: str, arms: Mapping[str, Any], durations: Sequence[str]) 
                 f"a curve out of one run needs recipes, got a command or a callable for {name!r}; leave out curve: {kind}"
             )
         refuse_horizons(arm.build_methods(), f"arm {name!r}, whose curve comes out of one run,")
+    _check_schedules(kind, {name: arm.schedule for name, arm in arms.items() if isinstance(arm, Recipe)})
     amounts = _amounts(durations)
+    if any(b <= a for a, b in itertools.pairwise(amounts)):
+        raise InvalidValue(
+            f"durations of a curve out of one run increase, got {', '.join(durations)}; put them in order, each once"
+        )
     if kind == "cyclic":
         steps = [b / a for a, b in itertools.pairwise(amounts)]
         if max(steps) > min(steps) * (1 + SAME):
@@ -68,6 +74,24 @@ def check_one_run(kind: str, arms: Mapping[str, Any], durations: Sequence[str]) 
             raise InvalidValue(
                 f"cycles grow by 1.5 or more, got durations {', '.join(durations)}; take for example each twice the one "
                 "before, or curve: cooldown-branch"
+            )
+
+
+def _check_schedules(kind: str, schedules: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse what the curve's own schedule, which takes the place of the arms', would drop."""
+    kept = ("final",) if kind == "cyclic" else ("final", "warmup")
+    dropped = {name: {k: v for k, v in own.items() if k not in kept} for name, own in schedules.items()}
+    for name, rest in dropped.items():
+        if rest != next(iter(dropped.values())):
+            raise InvalidValue(
+                f"a curve out of one run has one schedule for all arms, got another one for {name!r} than for "
+                f"{next(iter(dropped))!r}; make them alike but for {' and '.join(kept)}, or leave out curve: {kind}"
+            )
+        warmup = schedules[name].get("warmup", 0.0)
+        if kind == "cooldown-branch" and float(warmup) > 1.0 - COOLDOWN:
+            raise InvalidValue(
+                f"the shortest run warms up before its cool-down at {1.0 - COOLDOWN:g} of it, got warmup={warmup!r} of "
+                f"arm {name!r}; shorten the warm-up"
             )
 
 
@@ -86,6 +110,11 @@ def cyclic(arm: Recipe, durations: Sequence[str]) -> Recipe:
     growth = amounts[1] / amounts[0]
     schedule = {"name": "cyclic", "cycles": len(amounts), "growth": growth, "warmup": growth ** -len(amounts)}
     return replace(arm, duration=durations[-1], schedule=schedule | _final(arm))
+
+
+def ends(made: Recipe) -> list[float]:
+    """Where the cycles of such a recipe end, as shares of its run: near the durations, which may be rounded."""
+    return marked_shares(made.schedule, "reads")
 
 
 def trunk(arm: Recipe, durations: Sequence[str]) -> Recipe:
@@ -111,9 +140,9 @@ def _final(arm: Recipe) -> dict[str, Any]:
 
 def share_of_separate(kind: str, durations: Sequence[str]) -> float:
     """Steps of all runs of one replicate in place of separate runs' steps: 1 for separate ones, about a half else."""
-    amounts = _amounts(durations)
     if kind == SEPARATE:
         return 1.0
+    amounts = _amounts(durations)
     own = amounts[-1] + (COOLDOWN * sum(amounts[:-1]) if kind == "cooldown-branch" else 0.0)
     return own / sum(amounts)
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.duration import Duration
-from ..core.recipe import Recipe
+from ..core.recipe import Recipe, branch_of
 from ..core.streams import key
-from ..loop.branches import branch_of
 from ..loop.session import run_identity
 from . import onerun
 from .describe import describe
 from .links import USABLE, linked
 from .study import Arm, Study
 
-__all__ = ["Job", "describe", "found", "plan", "seed_of"]
+__all__ = ["Job", "describe", "distinct", "found", "plan", "seed_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,7 @@ def _of_one_run(study: Study, name: str, arm: Recipe, duration: str, replicate: 
     seed = seed_of(study, name, study.curve, replicate)
     if study.curve == "cyclic":
         recipe = onerun.cyclic(arm, study.durations)
-        share = Duration.parse(duration).amount / Duration.parse(study.durations[-1]).amount
+        share = onerun.ends(recipe)[list(study.durations).index(duration)]
         return Job(name, duration, replicate, seed, recipe, run_identity(recipe, seed), share=share)
     trunk = onerun.trunk(arm, study.durations)
     identity = run_identity(trunk, seed)
@@ -80,6 +79,11 @@ def _job(study: Study, name: str, arm: Arm, duration: str, replicate: int) -> Jo
         return Job(name, duration, replicate, seed, recipe, run_identity(recipe, seed))
     token = hashlib.sha256(json.dumps([describe(arm), duration, seed]).encode()).hexdigest()[:32]
     return Job(name, duration, replicate, seed, arm, token)
+
+
+def distinct(jobs: Iterable[Job]) -> int:
+    """How many runs these jobs are: one may stand for several durations."""
+    return len({job.identity for job in jobs})
 
 
 def found(job: Job, store: Any) -> Any:

@@ -26,7 +26,7 @@ from .looks import Look, declared
 from .onerun import SEPARATE
 from .outcome import plain
 from .pilot import ENOUGH, LEAST, sized
-from .plan import Job, found, plan
+from .plan import Job, distinct, found, plan
 from .plan_text import statements
 from .settings import check_settings
 from .study import MIN_SEEDS, Study
@@ -322,19 +322,19 @@ class _Bill:
         if seeds is None:
             return {"runs": None, "hours": None, "money": None}
         todo = [job for job in self._todo if job.replicate < seeds]
-        runs, hours = len(todo), self._hours(todo)
+        runs, hours = distinct(todo), self._hours(todo)
         if seeds > self._planned:
             # Nothing of what lies beyond is in the store.
             beyond = seeds - self._planned
             one = [job for job in plan(sized(self._study, MIN_SEEDS)) if job.replicate == 0]
-            runs += beyond * len(one)
+            runs += beyond * distinct(one)
             hours = None if hours is None else hours + beyond * (self._hours(one) or 0.0)
         money = None if hours is None or self._price is None else hours * self._price
         return {"runs": runs, "hours": hours, "money": money}
 
     def whole(self) -> dict[str, Any]:
         """What the study as it is planned takes: runs in all, those in the store, hours in all and by arm, money."""
-        total = len(self._study.all_arms()) * len(self._study.durations) * self._study.seeds
+        total = distinct(plan(sized(self._study, self._study.seeds)))
         lacking = self.of(self._study.seeds)
         todo = [job for job in self._todo if job.replicate < self._study.seeds]
         return {

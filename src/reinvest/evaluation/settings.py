@@ -11,15 +11,21 @@ from typing import Any
 from ..core.errors import InvalidValue
 from ..store.store import SMALLER_IS_BETTER
 
-_LOSSES = SMALLER_IS_BETTER | {"wer", "cer", "ppl", "errors", "error_rate"}
+_LOSSES = SMALLER_IS_BETTER | {
+    *("wer", "cer", "ppl", "errors", "err", "logloss", "xent"),
+    *("bpb", "bpc", "bits_per_byte", "bits_per_character", "bits_per_dim"),
+}
+_GAINS = {"accuracy", "acc", "f1", "auc", "reduction", "gain"}
+"""What a name may end with that speaks of a loss and rises all the same."""
 
 
 def direction(metric: str, higher_is_better: bool | None = None) -> bool:
-    """Whether higher is better: as given, else by the metric's name (False for "loss", "val_loss", "error rate", ...)."""
+    """Whether higher is better: as given, else by the metric's name (False for "loss", "val_loss_epoch", "Loss/test",
+    "error rate", ...)."""
     if higher_is_better is not None:
         return higher_is_better
-    name = re.sub(r"[^a-z0-9]+", "_", str(metric).lower()).strip("_")
-    return name not in _LOSSES and name.split("_")[-1] not in _LOSSES and not name.endswith("_error_rate")
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", str(metric)).strip("_").lower()
+    return name.split("_")[-1] in _GAINS or not any(f"_{loss}_" in f"_{name}_" for loss in _LOSSES)
 
 
 @dataclass(frozen=True)

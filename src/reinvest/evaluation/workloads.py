@@ -138,7 +138,9 @@ def _names(results: Sequence[Result]) -> list[str]:
     keys, names = [], []
     for task, result in zip(tasks, results, strict=True):
         recipe = _recipe(result, str(result["baseline"]))
-        keys.append((task, result["task"].get("fingerprint"), str(recipe.get("task")), str(recipe.get("model"))))
+        # Points of other trainers have a file's name and no more, so what they hold tells them apart.
+        content = result["task"].get("fingerprint") or str([arm.get("points") for arm in result["arms"].values()])
+        keys.append((task, content, str(recipe.get("task")), str(recipe.get("model"))))
         model = (recipe.get("model") or {}).get("name")
         names.append(f"{task}, {model}" if tasks.count(task) > 1 and model else task)
     for key, name in zip(keys, names, strict=True):

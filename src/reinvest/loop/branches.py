@@ -15,7 +15,16 @@ from ..core.duration import Duration
 from ..core.errors import InvalidValue
 from ..core.recipe import Recipe
 
-__all__ = ["branch_of", "fork_step", "marked_steps", "refuse_horizons", "trunk_state", "trunks"]
+__all__ = [
+    "fork_step",
+    "kept_state",
+    "lost",
+    "marked_shares",
+    "marked_steps",
+    "refuse_horizons",
+    "trunk_state",
+    "trunks",
+]
 
 OWN = ("duration", "schedule")
 """Fields of a recipe in which a branch may differ from its trunk."""
@@ -26,9 +35,13 @@ def marked_steps(schedule: Mapping[str, Any], what: str, total_steps: int) -> se
 
     what: "reads", where the test split is read because a shorter run would end there, or "keeps", where the state is kept.
     """
+    return {round(share * total_steps) for share in marked_shares(schedule, what)} - {total_steps}
+
+
+def marked_shares(schedule: Mapping[str, Any], what: str) -> list[float]:
+    """The shares of the run that the schedule marks; what: "reads" or "keeps"."""
     marks = getattr(names.resolve("schedule", schedule["name"]), what, None)
-    arguments = {k: v for k, v in schedule.items() if k != "name"}
-    return {round(share * total_steps) for share in marks(**arguments)} - {total_steps} if marks else set()
+    return marks(**{k: v for k, v in schedule.items() if k != "name"}) if marks else []
 
 
 def refuse_horizons(methods: Iterable[Any], what: str) -> None:
@@ -64,9 +77,9 @@ def trunks(trunk: Any, recipe: Recipe, seed: int, store: Any) -> list[Any]:
 
 
 def _check(recipe: Recipe, seed: int, trunk: Any) -> None:
-    if getattr(trunk, "status", "") != "finished":
+    if getattr(trunk, "status", "") not in ("finished", "diverged"):
         raise InvalidValue(
-            f"a trunk is a finished run, got {getattr(trunk, 'status', type(trunk).__name__)!r}; train it to its end first"
+            f"a trunk is a run that has ended, got {getattr(trunk, 'status', type(trunk).__name__)!r}; train it to its end first"
         )
     if trunk.seed != seed:
         raise InvalidValue(
@@ -82,19 +95,20 @@ def _check(recipe: Recipe, seed: int, trunk: Any) -> None:
     refuse_horizons(recipe.build_methods(), "a branch")
 
 
-def branch_of(identity: str) -> str:
-    """What the identity of a run that begins in the middle of the run of that identity says beside its recipe and seed."""
-    return f"branch of {identity}"
+def lost(recipe: Recipe, trunk: Any) -> bool:
+    """Whether the trunk diverged before it came to where a run of the recipe begins in it: that one would have, too."""
+    total = Duration.parse(recipe.duration).steps(trunk.training["steps_per_epoch"])
+    return bool(trunk.status == "diverged" and trunk.steps <= fork_step(recipe, total))
 
 
 def trunk_state(recipe: Recipe, trunk: Any) -> dict[str, Any]:
     """The trunk's state at the fork, as a run of the recipe's length would have it.
 
-    What the trunk recorded of examples stays with the trunk. Raises InvalidValue for a run that is not shorter than its
-    trunk or warms up for longer than to the fork or otherwise than it, StoreError where the trunk kept no such state.
+    Raises InvalidValue for a run that is not shorter than its trunk, begins where that had diverged, or warms up
+    otherwise than it, StoreError where the trunk kept no such state.
     """
     total = Duration.parse(recipe.duration).steps(trunk.training["steps_per_epoch"])
-    whole, fork = int(trunk.steps), fork_step(recipe, total)
+    whole, fork = int(trunk.training["total_steps"]), fork_step(recipe, total)
     if total >= whole:
         raise InvalidValue(
             f"a branch is shorter than its trunk, got {total} steps for a trunk of {whole}; train a longer trunk"
@@ -107,6 +121,15 @@ def trunk_state(recipe: Recipe, trunk: Any) -> dict[str, Any]:
         raise InvalidValue(
             f"a branch warms up as its trunk did, got {warm[1]:g} steps for {warm[0]:g}; write warmup: {warm[0] / total!r}"
         )
-    state: dict[str, Any] = trunk.state_at(fork)
-    chain = {k: v for k, v in state["chain"].items() if k != "recorder"} | {"total_steps": total}
-    return state | {"chain": chain, "branch": {"trunk": trunk.id, "step": fork}}
+    if lost(recipe, trunk):
+        raise InvalidValue(
+            f"a branch begins before its trunk diverged, got step {fork} of a trunk that diverged at {trunk.steps}; take "
+            "another seed"
+        )
+    state = kept_state(trunk.state_at(fork))
+    return state | {"chain": state["chain"] | {"total_steps": total}, "branch": {"trunk": trunk.id, "step": fork}}
+
+
+def kept_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A session's state as it is kept for branches: what was recorded of examples stays with the trunk."""
+    return {**state, "chain": {k: v for k, v in state["chain"].items() if k != "recorder"}}

@@ -13,6 +13,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -119,8 +120,11 @@ def metered(run: Any, device: torch.device, *, whole: bool) -> Iterator[None]:
 
     whole: False for a run that was continued, of whose energy a part is missing, so that none is kept.
     """
+    # What an earlier run of this process needed is not its own; only Linux can forget a process's peak.
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)  # what an earlier run of this process needed is not its own
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
     with Measured(meter_of(device) if whole else None) as measured:
         yield
     if not run.ended:

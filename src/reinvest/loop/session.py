@@ -249,5 +249,6 @@ class Session:
             self.scaler.load_state_dict(state["scaler"])
         self.methods.load_state_dict(state["chain"])
         torch.set_rng_state(state["generator"])
-        if self.device.type == "cuda":
+        # A trunk may have been trained on another kind of device.
+        if self.device.type == "cuda" and state["cuda_generator"] is not None:
             torch.cuda.set_rng_state(state["cuda_generator"], self.device)

@@ -19,9 +19,9 @@ from ..core.duration import Duration
 from ..core.errors import AlreadyFinished, CorruptFile, InvalidValue, StoreError, UnknownName
 from ..core.hardware import facts
 from ..core.protocols import current_recorder
-from ..core.recipe import Recipe
+from ..core.recipe import Recipe, branch_of
 from ..core.streams import key
-from .branches import branch_of, marked_steps, refuse_horizons, trunk_state, trunks
+from .branches import kept_state, marked_steps, refuse_horizons, trunk_state, trunks
 from .energy import metered
 from .evaluate import evaluate
 from .progress import Bar
@@ -265,7 +265,7 @@ class _Training:
                         self._evaluate("test", step, epoch)
                         self.reads.discard(step)
                     if step in self.keeps:
-                        run.keep_state(step, session.state_dict())
+                        run.keep_state(step, kept_state(session.state_dict()))
                         self.keeps.discard(step)
                     if due or interrupt.asked:
                         self._checkpoint()

@@ -54,7 +54,7 @@ def cost_table(result: Mapping[str, Any]) -> Table:
     from rich.text import Text
 
     costs, units, words = result["costs"], cost_units(result), cost_words(result)
-    at = f"Cost at equal quality (that of {result['baseline']} at {costs['at']['duration']})"
+    at = f"Cost at equal quality ({result['baseline']} at {costs['at']['duration']}; arms by their speed-up over the whole range)"
     table = Table(box=SIMPLE_HEAD, title=Text(at), title_justify="left", pad_edge=False)
     table.add_column("arm", overflow="fold")
     headings = [

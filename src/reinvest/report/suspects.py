@@ -155,7 +155,9 @@ def print_suspects(result: Mapping[str, Any], console: Console, rows: int = ROWS
     from rich.text import Text
 
     kinds = list(result["kinds"])
-    found = ", ".join(f"{entry['found']:,} {kind}" for kind, entry in result["kinds"].items() if entry["found"])
+    found = ", ".join(
+        f"{entry['listed']:,} {kind}" for kind, entry in result["kinds"].items() if entry["found"] or entry["listed"]
+    )
     console.print(Text(f"{result['title']}: {found or 'none'}", style="bold"))
     columns, table = result["suspects"], Table(box=SIMPLE_HEAD, pad_edge=False)
     sure = any(value is not None for value in columns["probability"])

@@ -14,6 +14,7 @@ from ..core.errors import InvalidValue
 from ..core.method import Context
 from ..core.protocols import current_recorder
 from ..core.recipe import Recipe, identity
+from ..store.forks import parts_of
 
 
 def model_of(run: Any, context: Context) -> nn.Module:
@@ -77,7 +78,7 @@ def _is_as_trained(run: Any, model: nn.Module) -> bool:
     layout = [(n, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in model.state_dict().items()]
     fingerprint = (run.training.get("data") or {}).get("fingerprint") or ""
     recipe = Recipe.from_dict(run.config)
-    parents = tuple({*run.parents, *recipe.parents})
+    parents = tuple({*parts_of(run), *recipe.parents})
     return bool(identity(recipe, run.seed, fingerprint=fingerprint, layout=layout, parents=parents) == run.identity)
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import CorruptFile, StoreError
+from ..core.recipe import branch_of
 from .artifacts import check_file, digest_of, get_state, put_state
 
-__all__ = ["fork_files", "get_fork", "put_fork"]
+__all__ = ["fork_files", "get_fork", "parts_of", "put_fork", "without_trunk"]
 
 PATTERN = "fork_*.pt"
 
@@ -43,3 +44,21 @@ def get_fork(folder: Path, step: int, known: dict[str, Any]) -> Any:
     if wrong:
         raise CorruptFile(f"{path} {wrong}; train the run again")
     return get_state(path)
+
+
+def without_trunk(run: Any) -> list[str]:
+    """Ids of the runs that a stored run builds on, but not of the trunk in whose middle it begins."""
+    begun = (run.facts.get("branch") or {}).get("trunk")
+    return [parent for parent in run.parents if parent != begun]
+
+
+def parts_of(run: Any) -> tuple[str, ...]:
+    """What the identity of a stored run is made from beside its recipe and seed: `run_identity(..., parents=)`.
+
+    The trunk of a branch lies beside it in the store: it cannot be removed before it.
+    """
+    begun = run.facts.get("branch")
+    if begun is None:
+        return tuple(run.parents)
+    trunk = type(run)(run.path.parent / begun["trunk"])
+    return (*without_trunk(run), branch_of(trunk.identity))

@@ -11,6 +11,7 @@ from ..core.errors import InvalidValue, ReinvestError
 from ..core.recipe import Recipe
 from ..loop.session import run_identity
 from ..loop.train import train
+from ..store.forks import parts_of
 from .candidates import Refused, Target, look
 from .evidence import PACKAGED, Evidence, load_evidence
 from .options import Option, Search
@@ -241,7 +242,7 @@ def _found(recipe: Recipe, seed: int, store: Any, runs: Sequence[Any], evidence:
 
 def _up_to_date(run: Any) -> bool:
     """Whether training its recipe now would be that run: the text of a recipe does not say what its code and data are."""
-    return run_identity(Recipe.from_dict(run.config), run.seed, tuple(run.parents)) == str(run.identity)
+    return run_identity(Recipe.from_dict(run.config), run.seed, parts_of(run)) == str(run.identity)
 
 
 def _made_from(recipe: Recipe, run: Any, rates: Iterable[float]) -> bool:

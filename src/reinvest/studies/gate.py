@@ -24,6 +24,7 @@ from ..evaluation.compare import Listener, prices_of
 from ..evaluation.execute import Machine, execute, machine_of, stop_workers, threads_of
 from ..evaluation.gate import BASELINE, PRESENT, GateSettings, Part, combined, judge_gate
 from ..evaluation.plan import Job, found
+from ..evaluation.refusals import DIVERGED
 from ..evaluation.result import write_result
 from ..evaluation.study import MIN_SEEDS
 from ..evaluation.study_checks import check_durations, parse_durations
@@ -72,7 +73,7 @@ def record_baseline(
 
     durations: at least 4, each at most 3 times the one before (default: an eighth to the whole of the recipe's); seeds:
     runs of each, at least 3; machine: workers, threads, device. Runs that the store holds are not repeated.
-    Raises InvalidValue for a plan that could not end in a verdict.
+    Raises InvalidValue for a plan that could not end in a verdict, and where more than 1 run in 5 diverged.
     """
     parsed = parse_durations(list(durations or durations_of(recipe)))
     check_durations(parsed)
@@ -86,6 +87,12 @@ def record_baseline(
 
     task = task_of(recipe)
     rows = _rows(runs, BASELINE, task["metric"])
+    lost = sum(row["status"] != "finished" for row in rows)
+    if lost > DIVERGED * len(rows):
+        raise InvalidValue(
+            f"a gate's baseline has at most 1 run in 5 that diverged, got {lost} of {len(rows)}; record a recipe that trains "
+            "to its end"
+        )
     return {
         "schema": SCHEMA,
         "kind": "gate baseline",

@@ -21,6 +21,7 @@ from ..loop.evaluate import BATCH
 from ..loop.session import DTYPES, build_task, run_identity
 from ..loop.train import device_named
 from ..reuse.models import model_of
+from ..store.forks import parts_of, without_trunk
 from ..store.run import WEIGHTS
 from .outcome_figures import Votes
 
@@ -83,7 +84,7 @@ def runs_of_recipe(run: Any, store: Any) -> tuple[list[Any], list[LeftOut]]:
 
 def decided(run: Any) -> tuple[str, tuple[str, ...]]:
     """Everything decided before training but the seed: the recipe, and the earlier runs that it builds on."""
-    return _canonical(json.dumps(_recipe_dict(run), sort_keys=True)), tuple(sorted(run.parents))
+    return _canonical(json.dumps(_recipe_dict(run), sort_keys=True)), tuple(sorted(without_trunk(run)))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -182,7 +183,7 @@ def by_same_code(run: Any, runs: Sequence[Any]) -> tuple[list[Any], list[LeftOut
 
 def _is_today(run: Any) -> bool:
     """Whether recipe, data and today's code still make the run's identity."""
-    return run_identity(Recipe.from_dict(run.config), run.seed, tuple(run.parents)) == str(run.identity)
+    return run_identity(Recipe.from_dict(run.config), run.seed, parts_of(run)) == str(run.identity)
 
 
 def _one_code(runs: Sequence[Any]) -> list[str]:

@@ -160,7 +160,9 @@ def replay_spikes(
         untils = [min(len(found["loss"]), s.end + AFTER + 1) for s in spikes]
         own, _ = train_again(recipe, run.seed, steps, max(untils), where)
         everyone = [one for ids in asked for one in ids]
-        other, seen = train_again(recipe, seed, steps, steps, where, everyone) if elsewhere and everyone else ({}, {})
+        # Sources whose seeds the recipe fixes would draw the same again.
+        free = recipe.with_(seeds={})
+        other, seen = train_again(free, seed, steps, steps, where, everyone) if elsewhere and everyone else ({}, {})
     first = {s.start for s in explain_spikes(own, None, threshold)}
     replays = []
     for spike, until, ids in zip(spikes, untils, asked, strict=True):

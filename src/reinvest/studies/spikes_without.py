@@ -30,7 +30,7 @@ class Without:
 
     start: the spike. ids: the examples left out, from step `begin` on; steps: those whose batch held one of them. batches:
     steps whose whole batch was passed over, so that the next one took its place. before, after: the highest z of loss or
-    gradient norm in the spike, and in the same stretch without them (None where no step has a z). same_bits: whether every
+    gradient norm in the spike, and without them from the first of `steps` on (None where no step has a z). same_bits: whether every
     signal before the first change was the same bit for bit; differs: the first step where not.
     """
 
@@ -185,7 +185,7 @@ def replay_without(
         begin=leaving.begin,
         until=until,
         before=_highest(found, spike.start, spike.end + 1) or math.inf,
-        after=_highest(own, leaving.begin, until),
+        after=_highest(own, first, until),
         threshold=threshold,
         same_bits=differs is None,
         differs=differs,

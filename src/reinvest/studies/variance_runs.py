@@ -113,7 +113,11 @@ def _one_kind(runs: Sequence[Any]) -> Recipe | None:
     if not any(loops):
         one_recipe(runs, LEAVE)
         return Recipe.from_dict(runs[0].config)
-    keys = [json.dumps([run.task, run.config, sorted(run.parents)], sort_keys=True) for run in runs]
+    configs = [{name: value for name, value in run.config.items() if name != "seed"} for run in runs]
+    keys = [
+        json.dumps([run.task, config, sorted(run.parents)], sort_keys=True)
+        for run, config in zip(runs, configs, strict=True)
+    ]
     other = next((run for run, key in zip(runs, keys, strict=True) if key != keys[0]), None)
     if other is not None:
         raise InvalidValue(

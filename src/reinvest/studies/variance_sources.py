@@ -6,12 +6,13 @@ of different seeds are the same computation, and what still differs is the machi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from ..evaluation.plan import Job, found
 from ..evaluation.timing import steps_of
 from ..evaluation.variance import Part, by_source
 from ..loop.session import Session, run_identity
+from ..loop.train import full_id
 from ..methods._check import whole
 from ..store.run import WEIGHTS
 from .variance import Variance, variance_of
@@ -142,7 +144,7 @@ def _uses_torch(recipe: Recipe) -> bool:
 
 def estimate_sources(plan: SourcesPlan, store: Any, **machine: Any) -> dict[str, Any]:
     """What a plan would cost: {"runs", "found", "hours", "sources", "absent", "workers"}; a dozen trial steps price it."""
-    where = _machine(plan, **machine)
+    plan, where = _resolved(plan, store), _machine(plan, **machine)
     with store.lending():
         jobs = plan.jobs()
         todo = sum(found(job, store) is None for job in jobs)
@@ -174,6 +176,7 @@ def variance_sources(
     InvalidValue where an arm has fewer than 2 runs with a finite quality.
     """
     listener, begun = listener or Listener(), time.perf_counter()
+    plan = _resolved(plan, store)
     machine = _machine(plan, workers, threads, device)
     with store.lending():
         jobs = plan.jobs()
@@ -193,6 +196,11 @@ def variance_sources(
     result["cost"] = {"runs": len(jobs), "found": len(jobs) - len(todo), "seconds": time.perf_counter() - begun}
     result["statements"] = statements(result)
     return Variance(result)
+
+
+def _resolved(plan: SourcesPlan, store: Any) -> SourcesPlan:
+    """The plan whose recipe names the runs that it builds on by full ids, as their stored runs do."""
+    return replace(plan, recipe=plan.recipe.resolved(functools.partial(full_id, store)))
 
 
 def _machine(plan: SourcesPlan, workers: int | None = None, threads: int | None = None, device: str = "cpu") -> Machine:

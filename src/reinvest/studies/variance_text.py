@@ -136,8 +136,12 @@ def _against(result: Mapping[str, Any], words: Words) -> list[str]:
     reach = (
         "more often than not" if better["low"] > 0.5 else "less often than not" if better["high"] < 0.5 else "undecided"
     )
+    lost = summary["diverged"]
+    runs = f"{summary['n']} runs" + (
+        f"; {lost} more of that diverged and {'takes' if lost == 1 else 'take'} no part" if lost else ""
+    )
     return [
-        f"a run of these is better than one of {other['title']} (mean {words.value(summary['mean'])}, {summary['n']} runs) with "
+        f"a run of these is better than one of {other['title']} (mean {words.value(summary['mean'])}, {runs}) with "
         f"a probability of {better['probability']:.2f} (95 %: {better['low']:.2f} to {better['high']:.2f}; {reach})",
         f"their means differ by {words.spread(difference['mean'])} (95 %: {words.spread(difference['low'])} to "
         f"{words.spread(difference['high'])}); to show a probability of 0.75 takes {other['needed']} runs of each",
