@@ -85,7 +85,9 @@ def test_the_baseline_is_the_unit_and_the_variance_falls_with_rounds() -> None:
     assert block.rounds == 12
     assert block.arms["base"].log_ratio == 0.0 and block.arms["base"].log_ratio_variance == 0.0
     twin = block.arms["twin"]
-    assert twin.df == 9 and twin.log_ratio_variance > 0
+    # On a busy machine rounds are measured again, and more than were asked for may be kept; a tenth is trimmed at each end.
+    kept = block.facts["rounds_kept"]
+    assert kept >= 12 and twin.df == kept - 2 * (kept // 10) - 1 and twin.log_ratio_variance > 0
     low, high = twin.interval()
     assert low < math.exp(twin.log_ratio) < high
 
