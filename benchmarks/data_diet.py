@@ -8,8 +8,6 @@ reference runs cost. Runs are kept in the store and never trained twice.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ import yaml
 
 import reinvest as ri
 from benchmarks.planted_noise import train_all
+from benchmarks.running import give, plan_options
 from reinvest.evaluation.compare import Listener, run_study
 from reinvest.evaluation.plan import Job
 from reinvest.evaluation.study import Study
@@ -93,12 +92,7 @@ class Told:
 
 def main() -> None:
     """Run the plan and print (or write) what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", type=Path)
-    parser.add_argument("--store", type=Path, default=Path("runs/data_diet"))
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    chosen = parser.parse_args()
+    chosen = plan_options(__doc__, "runs/data_diet", workers=2)
     torch.set_num_threads(1)
     plan = yaml.safe_load(chosen.plan.read_text(encoding="utf8"))
     store = ri.Store(chosen.store)
@@ -118,11 +112,7 @@ def main() -> None:
             "comparison": verdicts.result,
         }
         print(verdicts, file=sys.stderr, flush=True)
-    text = json.dumps(result, indent=1)
-    if chosen.out is None:
-        print(text)
-    else:
-        chosen.out.write_text(text + "\n", encoding="utf8")
+    give(result, chosen.out)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ binomial bounds. --only keeps settings whose name starts with the word.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import zlib
 from pathlib import Path
@@ -25,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "evalu
 
 import simulated_points as sim
 
+from benchmarks.running import simulate_settings
 from reinvest.evaluation import verdict
 from reinvest.evaluation.looks import DECIDED, crossing, levels
 
@@ -99,20 +98,8 @@ def simulate(name: str, reps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reps", type=int, default=1000, help="studies of each setting")
-    parser.add_argument("--out", type=Path, help="also write the lines to this file; settings not asked for stay in it")
-    parser.add_argument("--only", default="", help="settings whose name starts with this")
-    chosen = parser.parse_args()
-    kept: dict[str, str] = {}
-    if chosen.out is not None and chosen.out.is_file():
-        kept = {json.loads(line)["setting"]: line for line in chosen.out.read_text(encoding="utf8").splitlines()}
-    for name in [n for n in SETTINGS if n.startswith(chosen.only)]:
-        kept[name] = json.dumps(simulate(name, chosen.reps))
-        print(kept[name], flush=True)
-        if chosen.out is not None:
-            text = "\n".join(kept[n] for n in SETTINGS if n in kept) + "\n"
-            chosen.out.write_text(text, encoding="utf8")
+    """Simulate the settings that are asked for."""
+    simulate_settings(__doc__, SETTINGS, simulate, 1000)
 
 
 if __name__ == "__main__":

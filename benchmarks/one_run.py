@@ -7,12 +7,9 @@ Runs are kept in the store and never trained twice.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +17,7 @@ import yaml
 from scipy.stats import t
 
 import reinvest as ri
+from benchmarks.running import give, plan_options
 from reinvest.evaluation.compare import Listener, run_study
 from reinvest.evaluation.onerun import SEPARATE, deviations, share_of_separate
 from reinvest.evaluation.study import Study
@@ -84,12 +82,7 @@ def compared(curves: Mapping[str, Curves], baseline: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run the plan and print (or write) what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", type=Path)
-    parser.add_argument("--store", type=Path, default=Path("runs/one_run"))
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--out", type=Path)
-    chosen = parser.parse_args()
+    chosen = plan_options(__doc__, "runs/one_run", workers=1)
     torch.set_num_threads(1)
     plan = yaml.safe_load(chosen.plan.read_text(encoding="utf8"))
     store = ri.Store(chosen.store)
@@ -114,11 +107,7 @@ def main() -> None:
     for own in result["kinds"].values():
         own["share_of_steps"] = own["steps"] / whole
     result["compared"] = compared(curves, Study.from_dict(plan["study"]).baseline_name)
-    text = json.dumps(result, indent=1)
-    if chosen.out is None:
-        print(text)
-    else:
-        chosen.out.write_text(text + "\n", encoding="utf8")
+    give(result, chosen.out)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ starts with the word.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import zlib
 from pathlib import Path
@@ -28,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "evalu
 import simulated_points as sim
 from looks import bounds
 
+from benchmarks.running import simulate_settings
 from reinvest.evaluation import verdict
 from reinvest.evaluation.design import Noise, noise_of
 from reinvest.evaluation.drawing import drawable_arm
@@ -96,19 +95,8 @@ def simulate(name: str, reps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reps", type=int, default=800, help="studies of each setting")
-    parser.add_argument("--out", type=Path, help="also write the lines to this file; settings not asked for stay in it")
-    parser.add_argument("--only", default="", help="settings whose name starts with this")
-    chosen = parser.parse_args()
-    kept: dict[str, str] = {}
-    if chosen.out is not None and chosen.out.is_file():
-        kept = {json.loads(line)["setting"]: line for line in chosen.out.read_text(encoding="utf8").splitlines()}
-    for name in [n for n in SETTINGS if n.startswith(chosen.only)]:
-        kept[name] = json.dumps(simulate(name, chosen.reps))
-        print(kept[name], flush=True)
-        if chosen.out is not None:
-            chosen.out.write_text("\n".join(kept[n] for n in SETTINGS if n in kept) + "\n", encoding="utf8")
+    """Simulate the settings that are asked for."""
+    simulate_settings(__doc__, SETTINGS, simulate, 800)
 
 
 if __name__ == "__main__":

@@ -241,8 +241,6 @@ class MethodContract:
         for documented in (self.method, *(getattr(self.method, p) for p in PHASES if overrides(self.make(), p))):
             assert inspect.getdoc(documented)
 
-    # ---- beyond the twelve: what every user's loop may do ------------------------------------------------------
-
     def test_13_without_a_horizon_a_short_run_begins_a_longer_one(self) -> None:
         """Clause 13: bit for bit, up to where the short run ends; a method of which that is not true has `horizon`."""
         if self.make().horizon:
@@ -251,6 +249,8 @@ class MethodContract:
         with longer.attached():
             longer.train(until=self.setup.total_steps)
         assert differences(longer.result(), ChainLoop(self.setup, [self.make()]).run().result()) == []
+
+    # ---- beyond the thirteen: what every user's loop may do ------------------------------------------------------
 
     def test_a_specification_builds_the_same_method(self) -> None:
         """Plain values from which a recipe builds the method again."""

@@ -40,6 +40,7 @@ class Display:
         self._clock: Any = None
 
     def start(self) -> None:
+        """Begin to show; on a terminal as bars."""
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -106,6 +107,7 @@ def _amount(job: Job) -> float:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Listener]:
+    """A listener that shows progress on standard error while the block lasts."""
     from ..evaluation.compare import Listener
 
     display = Display()

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..core.errors import InvalidValue
 from ..loop.train import full_id
-from .execute import execute, machine_for, stop_workers, threads_of
+from .course import Course
+from .execute import machine_for
 from .onerun import LEAST, SEPARATE, deviations, reading
 from .plan import Job, found, plan
 from .study import Study
@@ -41,17 +42,11 @@ def calibrate(
     if runs < LEAST:
         raise InvalidValue(f"a calibration has {LEAST} or more runs a duration, got {runs}; write --calibrate 3")
     study = study.resolved(functools.partial(full_id, store))
-    machine = machine_for(study, workers, threads, device)
-    jobs = _jobs(study, runs)
-    todo = [job for job in jobs if found(job, store) is None]
+    course = Course(_jobs(study, runs), store, machine_for(study, workers, threads, device), on_done=on_done)
     if planned is not None:
-        planned(jobs, todo)
-    try:
-        with threads_of(machine):
-            execute(todo, store, machine, on_done=on_done)
-    finally:
-        stop_workers()
-    return len(todo)
+        planned(course.jobs, course.todo)
+    course.train(runs)
+    return len(course.todo)
 
 
 def calibration(study: Study, runs: Mapping[Job, Any], store: Any) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def compare_curves(base: Arm, method: Arm, scale: Scale, settings: Settings) -> 
         *_overtraining(method, setting.variances[1]),
     ]
     if all(w.low > 1.0 / (1.0 + settings.margin) for w in windows):
-        flags.insert(0, f"nowhere slower by more than the margin of {settings.margin:.0%}")
+        flags.insert(0, f"nowhere slower by more than the margin of {100 * settings.margin:g} %")
     shared = setting.spread.correlation
     return Verdict(
         arm=method.name,
