@@ -66,6 +66,11 @@ def _arguments(parser: Parser) -> None:
         action="store_true",
         help="leave the baseline's second turn out of the timing block, which takes an arm's time and memory",
     )
+    parser.add_argument(
+        "--time-again",
+        action="store_true",
+        help="measure the seconds anew, though the store keeps an undisturbed timing block of these arms on this machine",
+    )
     option(
         parser,
         "--prices",
@@ -90,6 +95,7 @@ def _arguments(parser: Parser) -> None:
 
 
 def _run(options: Namespace, out: Output) -> int:
+    from ..evaluation.blocks import Timing
     from ..evaluation.study import load_study
 
     check_study_options(options)
@@ -110,7 +116,8 @@ def _run(options: Namespace, out: Output) -> int:
         from ._study import calibrated
 
         calibrated(study, options.store, int(options.calibrate), **machine)
-    more = {"max_hours": options.get("max_hours"), "again": not options.no_again, "prices": prices, **machine}
+    timing = Timing(again=not options.no_again, anew=options.time_again)
+    more = {"max_hours": options.get("max_hours"), "timing": timing, "prices": prices, **machine}
     return run_and_report(study, options.store, file, out, reproduce=command, **more)
 
 
@@ -175,7 +182,7 @@ COMPARE = Command(
     about=(
         "Run a study and judge every arm against the baseline: quality against training time, with\n"
         "intervals, on the same machine. "
-        "Only runs that the store lacks are trained, so Ctrl-C costs nothing:\nthe same command continues.\n\n"
+        "Only runs that the store lacks are trained, so Ctrl-C costs nothing:\nthe same command continues, and says the same when run again.\n\n"
         "A study file (YAML):\n"
         "  title: Label smoothing on digits\n"
         "  baseline: {task: digits, model: convnet, batch_size: 64}     # recipe fields, see reinvest train --help\n"

@@ -18,13 +18,14 @@ from ..core.hardware import comparable
 from ..core.names import resolve
 from ..core.recipe import Recipe
 from ..loop.train import full_id
+from .blocks import MEASURED, Timing, timed
 from .calibrating import calibration, told
 from .course import Course
 from .equivalence import systems_of
 from .estimate import estimate
 from .execute import Machine, machine_for, threads_of
 from .judge import holm, verdict
-from .judged import judgements, remember
+from .judged import judgements, other_blocks, remember
 from .looks import Judgement, Look, decided, declared, undeclared
 from .onerun import SEPARATE, reading
 from .outcome import Verdict
@@ -33,7 +34,7 @@ from .result import build_result, write_result
 from .settings import direction
 from .study import METRIC, MIN_SEEDS, Arm, Study
 from .study_checks import LEVEL
-from .timing import Block, run_seconds, strata_of, timing_block
+from .timing import Block, run_seconds, strata_of
 
 __all__ = ["Listener", "Verdicts", "compare", "estimate", "judge", "run_study"]
 
@@ -88,6 +89,7 @@ def compare(
     device: str = "cpu",
     rounds: int = 10,
     again: bool = True,
+    time_again: bool = False,
     max_hours: float | None = None,
     listener: Listener | None = None,
     **declared: Any,
@@ -97,8 +99,10 @@ def compare(
     baseline, arms: recipes, callables (duration, seed, store) -> Run, or commands with {duration} and {seed}.
     durations: at least 4, such as ["5ep", "10ep", "20ep", "40ep"]; seeds: runs per arm and duration, at least 3.
     workers: processes that train at the same time (default: one per core on a CPU, one on a GPU; always one if any arm
-    is not a recipe, whose seconds are those of its runs); threads: of torch in each (default on a CPU: 1); rounds: of the timing block; again: the baseline takes part in it a second time; max_hours: stop after the last whole replicate that fits. declared: title, baseline_name, pairs,
-    tuning, metric, higher_is_better, about, looks, spending, curve, systems_only (see Study).
+    is not a recipe, whose seconds are those of its runs); threads: of torch in each (default on a CPU: 1); rounds: of the timing block; again: the baseline takes part in it a second time; time_again:
+    measure the block though the store keeps one of these arms on this machine; max_hours: stop after the last whole replicate
+    that fits. declared: title, baseline_name, pairs, tuning, metric, higher_is_better, about, looks, spending, curve,
+    systems_only (see Study).
 
     Runs that the store holds are not repeated. Raises InvalidValue for a plan that cannot end in a verdict.
     """
@@ -109,8 +113,7 @@ def compare(
         workers=workers,
         threads=threads,
         device=device,
-        rounds=rounds,
-        again=again,
+        timing=Timing(rounds, again, time_again),
         max_hours=max_hours,
         listener=listener,
     )
@@ -123,13 +126,13 @@ def run_study(
     workers: int | None = None,
     threads: int | None = None,
     device: str = "cpu",
-    rounds: int = 10,
-    again: bool = True,
+    timing: Timing | None = None,
     max_hours: float | None = None,
     listener: Listener | None = None,
     reproduce: str = "",
 ) -> Verdicts:
-    """`compare` for a study that is already put together (from a file, say); reproduce: the command to print.
+    """`compare` for a study that is already put together (from a file, say); reproduce: the command to print; timing: how
+    arms are timed (left out: 10 rounds, the baseline again).
 
     Where looks are declared it is judged at each of them, and ends with the first at which every arm is decided.
     """
@@ -144,18 +147,23 @@ def run_study(
         now, before = Judgement(whole, tuple(study.looks or ()), study.spending), judgements(study, store)
         off = calibration(study, course.runs(whole), store)
         with threads_of(machine), store.lending():
-            block[:] = block or [_time(study, machine, rounds, again, listener)]
+            block[:] = block or [_time(study, machine, timing or Timing(), store, listener)]
+            when = "" if block[0] is None else str(block[0].facts.get(MEASURED, ""))
+            clocks = other_blocks(study, whole, when, store)
             found_out = judge(
                 study,
                 course.runs(whole),
                 block[0],
-                flags={a: (*flags, *told(study, off), *undeclared(now, seen, LEVEL)) for a, seen in before.items()},
+                flags={
+                    a: (*flags, *told(study, off), *undeclared(now, seen, LEVEL), *clocks[a])
+                    for a, seen in before.items()
+                },
                 cost=course.cost(whole),
                 reproduce=reproduce,
                 look=look,
             )
             found_out.result.update(_beside(study, found_out.result, block[0], machine.device, off))
-        remember(study, whole, store)
+        remember(study, whole, store, when, {name: v.verdict for name, v in found_out.items()})
         return found_out
 
     verdicts: Verdicts | None = None
@@ -221,20 +229,20 @@ def with_metric(study: Study) -> Study:
     return study if study.metric else replace(study, metric=METRIC)
 
 
-def _time(study: Study, machine: Machine, rounds: int, again: bool, listener: Listener) -> Block | None:
+def _time(study: Study, machine: Machine, timing: Timing, store: Any, listener: Listener) -> Block | None:
     """The paired timing block over all arms that are recipes, at the middle duration; None if the baseline is not one."""
     recipes = {n: a for n, a in study.all_arms().items() if isinstance(a, Recipe)}
     if study.baseline_name not in recipes or len(recipes) < 2:
         return None
     middle = study.durations[len(study.durations) // 2]
     with threads_of(machine):
-        return timing_block(
+        return timed(
             {n: replace(r, duration=middle) for n, r in recipes.items()},
             study.baseline_name,
-            rounds=rounds,
-            device=machine.device,
-            again=again,
-            on_round=lambda turn: listener.timing(turn, rounds),
+            timing,
+            machine.device,
+            store,
+            lambda turn: listener.timing(turn, timing.rounds),
         )
 
 

@@ -1,8 +1,8 @@
-"""At how many seeds an arm has been judged before, kept beside the runs of the store.
+"""At how many seeds an arm has been judged before and by which timing blocks, kept beside the runs of the store.
 
-Judging again with more seeds until something shows finds differences where there are none. A small file a pair,
-<store>/judged/<hash of baseline, arm, durations, pairing and curve>.json, remembers every judgement, so that the next one
-can say so (`looks.undeclared`).
+Judging again with more seeds, or with the seconds measured anew, until something shows finds differences where there are
+none. A small file a pair, <store>/judged/<hash of baseline, arm, durations, pairing and curve>.json, remembers every
+judgement, so that the next one can say so (`looks.undeclared`, `other_blocks`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +29,58 @@ def _file(study: Study, arm: str, store: Any) -> Path:
     return Path(store.path) / "judged" / f"{name}.json"
 
 
+def _rows(study: Study, arm: str, store: Any) -> list[tuple[Judgement, dict[str, str]]]:
+    """Earlier judgements of an arm, each with its verdict by timing block (a damaged file counts as none)."""
+    try:
+        rows = json.loads(_file(study, arm, store).read_text(encoding="utf8"))
+        return [
+            (Judgement(int(r["seeds"]), tuple(r["looks"]), str(r["spending"])), dict(r.get("said") or {})) for r in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def judgements(study: Study, store: Any) -> dict[str, list[Judgement]]:
-    """Earlier judgements of each arm of a study (a damaged file counts as none)."""
-    found = {}
+    """Earlier judgements of each arm of a study."""
+    return {arm: [judgement for judgement, _ in _rows(study, arm, store)] for arm in study.arms}
+
+
+def other_blocks(study: Study, seeds: int, block: str, store: Any) -> dict[str, list[str]]:
+    """By arm, what to say of verdicts on the same runs with other timing blocks than `block` (when that was measured)."""
+    flags: dict[str, list[str]] = {}
     for arm in study.arms:
-        try:
-            rows = json.loads(_file(study, arm, store).read_text(encoding="utf8"))
-            found[arm] = [Judgement(int(r["seeds"]), tuple(r["looks"]), str(r["spending"])) for r in rows]
-        except (OSError, ValueError, KeyError, TypeError):
-            found[arm] = []
-    return found
+        said = {when: word for j, words in _rows(study, arm, store) if j.seeds == seeds for when, word in words.items()}
+        words = [word for when, word in sorted(said.items()) if when != block]
+        flags[arm] = [_measured_before(words)] if words else []
+    return flags
 
 
-def remember(study: Study, seeds: int, store: Any) -> None:
-    """Keep that the arms of a study have been judged at `seeds` whole replicates."""
+def _measured_before(words: list[str]) -> str:
+    times = "once" if len(words) == 1 else f"{len(words)} times"
+    return (
+        f"judged {times} before on these runs, with seconds measured another time ({', '.join(words)}): measuring again "
+        "until a verdict suits finds differences where there are none, so all of them are to be reported"
+    )
+
+
+def remember(study: Study, seeds: int, store: Any, block: str = "", verdicts: Mapping[str, str] | None = None) -> None:
+    """Keep that the arms of a study have been judged at `seeds` whole replicates: verdicts, {arm: word}, by the timing block
+    that was measured at `block` ("": none)."""
     now = Judgement(seeds, tuple(study.looks or ()), study.spending)
     # On a store that cannot be written there are no new runs either, and what is there can be judged all the same.
     with contextlib.suppress(OSError):
-        for arm, before in judgements(study, store).items():
-            if now in before:
+        for arm in study.arms:
+            rows = _rows(study, arm, store)
+            before = dict(rows)
+            said = {**before.get(now, {}), **({block: verdicts[arm]} if verdicts else {})}
+            if before.get(now) == said:
                 continue
-            target = _file(study, arm, store)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            rows = [{"seeds": j.seeds, "looks": list(j.looks), "spending": j.spending} for j in (*before, now)]
-            temporary = target.with_name(f".{target.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(rows) + "\n", encoding="utf8")
-            temporary.replace(target)
+            _write([*((j, words) for j, words in rows if j != now), (now, said)], _file(study, arm, store))
+
+
+def _write(rows: list[tuple[Judgement, dict[str, str]]], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    plain = [{"seeds": j.seeds, "looks": list(j.looks), "spending": j.spending, "said": said} for j, said in rows]
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(plain) + "\n", encoding="utf8")
+    temporary.replace(target)

@@ -63,7 +63,7 @@ def ablate(
     much more or less one changes when the other is there). durations: at least 4 (default: an eighth, a quarter, a half and the whole of the recipe's). seeds: runs per arm and duration.
     methods: names of those to study (default all; the others stay in every arm). hours: of training; pairs are left
     out first, then the methods alone, and the result says which. Runs that the store holds are not repeated.
-    more: threads, rounds, title, metric, higher_is_better, tuning, reproduce.
+    more: threads, timing, title, metric, higher_is_better, tuning, reproduce.
 
     Raises InvalidValue for a budget too small for the first question and for fewer than two methods, and Conflict for
     methods that exclude each other, before the first step.
