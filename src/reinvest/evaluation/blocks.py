@@ -25,7 +25,7 @@ from .calibration import Company
 from .timing import MIN_ROUNDS, ArmTiming, Block, timing_block
 
 MEASURED = "measured"
-"""Name of the fact of a block that says when it was measured; blocks are told apart by it."""
+"""Name of the fact of a block that says when it was measured."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ def timed(
     if not disturbed(block):
         _write(block, file)
     return block
+
+
+def measured(block: Block | None) -> str:
+    """When a block was measured, by which blocks are told apart ("": there is none)."""
+    return "" if block is None else str(block.facts.get(MEASURED, ""))
 
 
 def disturbed(block: Block) -> bool:

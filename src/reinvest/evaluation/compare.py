@@ -18,15 +18,15 @@ from ..core.hardware import comparable
 from ..core.names import resolve
 from ..core.recipe import Recipe
 from ..loop.train import full_id
-from .blocks import MEASURED, Timing, timed
+from .blocks import Timing, measured, timed
 from .calibrating import calibration, told
 from .course import Course
 from .equivalence import systems_of
 from .estimate import estimate
 from .execute import Machine, machine_for, threads_of
 from .judge import holm, verdict
-from .judged import judgements, other_blocks, remember
-from .looks import Judgement, Look, decided, declared, undeclared
+from .judged import earlier, remember
+from .looks import Look, decided, declared
 from .onerun import SEPARATE, reading
 from .outcome import Verdict
 from .plan import Job, plan
@@ -144,20 +144,15 @@ def run_study(
     block: list[Block | None] = []
 
     def judged(whole: int, look: Look | None, *flags: str) -> Verdicts:
-        now, before = Judgement(whole, tuple(study.looks or ()), study.spending), judgements(study, store)
         off = calibration(study, course.runs(whole), store)
         with threads_of(machine), store.lending():
             block[:] = block or [_time(study, machine, timing or Timing(), store, listener)]
-            when = "" if block[0] is None else str(block[0].facts.get(MEASURED, ""))
-            clocks = other_blocks(study, whole, when, store)
+            when = measured(block[0])
             found_out = judge(
                 study,
                 course.runs(whole),
                 block[0],
-                flags={
-                    a: (*flags, *told(study, off), *undeclared(now, seen, LEVEL), *clocks[a])
-                    for a, seen in before.items()
-                },
+                flags={a: (*flags, *told(study, off), *f) for a, f in earlier(study, whole, when, store).items()},
                 cost=course.cost(whole),
                 reproduce=reproduce,
                 look=look,

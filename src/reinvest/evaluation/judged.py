@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from .describe import describe
-from .looks import Judgement
+from .looks import Judgement, undeclared
 from .onerun import SEPARATE
 from .study import Study
+from .study_checks import LEVEL
 
 
 def _file(study: Study, arm: str, store: Any) -> Path:
@@ -43,6 +44,13 @@ def _rows(study: Study, arm: str, store: Any) -> list[tuple[Judgement, dict[str,
 def judgements(study: Study, store: Any) -> dict[str, list[Judgement]]:
     """Earlier judgements of each arm of a study."""
     return {arm: [judgement for judgement, _ in _rows(study, arm, store)] for arm in study.arms}
+
+
+def earlier(study: Study, seeds: int, block: str, store: Any) -> dict[str, list[str]]:
+    """By arm, what to say of all earlier judgements when it is now judged at `seeds` whole replicates."""
+    now, before = Judgement(seeds, tuple(study.looks or ()), study.spending), judgements(study, store)
+    clocks = other_blocks(study, seeds, block, store)
+    return {arm: [*undeclared(now, seen, LEVEL), *clocks[arm]] for arm, seen in before.items()}
 
 
 def other_blocks(study: Study, seeds: int, block: str, store: Any) -> dict[str, list[str]]:
