@@ -13,9 +13,9 @@ import pytest
 from fake_runs import FakeRun, FakeStore, Trainer, name_of, plan_of, planted, priced
 
 from reinvest.core.recipe import Recipe
+from reinvest.evaluation import blocks
 from reinvest.evaluation.timing import ArmTiming, Block
 from reinvest.report.sequence import render_sequence
-from reinvest.studies import sequence_cost
 from reinvest.studies.policies import apply
 from reinvest.studies.sequence import run_sequence
 from reinvest.studies.sequence_cost import PLAIN, Prices, price_name, shape_of
@@ -71,14 +71,14 @@ def test_each_distinct_recipe_is_timed_once_per_shape(tmp_path: Path, monkeypatc
     asked: list[dict[str, Recipe]] = []
     turns: list[tuple[int, int]] = []
 
-    def block(recipes: dict[str, Recipe], baseline: str, *, rounds: int, device: str, on_round: Any) -> Block:
+    def block(recipes: dict[str, Recipe], baseline: str, *, rounds: int, on_round: Any, **_: Any) -> Block:
         assert baseline == PLAIN
         asked.append(recipes)
         for turn in range(rounds + 1):
             on_round(turn)
         return Block(rounds, "cpu", 0.0, {n: ArmTiming({}, 0.001, 0.0, 0.0, 5.0) for n in recipes}, [])
 
-    monkeypatch.setattr(sequence_cost, "timing_block", block)
+    monkeypatch.setattr(blocks, "timing_block", block)
     plan = plan_of(
         positions=[{}, {}, {"model": {"hidden": [16]}}, {"model": {"hidden": [16]}}],
         arms={
@@ -120,7 +120,7 @@ def test_where_the_kept_share_depends_on_the_data_each_position_has_its_price(
         each = {n: 0.001 if n == PLAIN else 1e-5 * r.task["train_examples"] for n, r in recipes.items()}
         return Block(10, "cpu", 0.0, {n: ArmTiming({}, v, 0.0, 0.0, 5.0) for n, v in each.items()}, [])
 
-    monkeypatch.setattr(sequence_cost, "timing_block", block)
+    monkeypatch.setattr(blocks, "timing_block", block)
     plan = plan_of(
         positions=3,
         grow={"train_examples": [128, 192, 256]},

@@ -11,11 +11,10 @@ from jsonargparse import Namespace
 
 from ._output import Output, plural, size_text, time_text
 from ._parser import Command, Parser, option, store_option
-from ._study import ASK_ABOVE_HOURS, agreed, asks, check_study_options, machine_of
+from ._study import ASK_ABOVE_HOURS, agreed, asks, check_study_options, machine_of, prices_of, prices_option, runs_text
 from ._verdicts import target
 
 if TYPE_CHECKING:
-    from ..evaluation.costs import Prices
     from ..evaluation.study import Study
 
 
@@ -30,6 +29,15 @@ def machine_options(parser: Parser) -> None:
     )
     option(parser, "--threads", type=int, metavar="N", help="threads of torch for each run (default: 1 on a CPU)")
     parser.add_argument("--device", type=str, default="cpu", help='where to train: "cpu", "cuda", "cuda:1"')
+
+
+def time_again_option(parser: Parser) -> None:
+    """--time-again."""
+    parser.add_argument(
+        "--time-again",
+        action="store_true",
+        help="measure the seconds anew, though the store keeps an undisturbed timing block of these arms on this machine",
+    )
 
 
 def _arguments(parser: Parser) -> None:
@@ -66,18 +74,8 @@ def _arguments(parser: Parser) -> None:
         action="store_true",
         help="leave the baseline's second turn out of the timing block, which takes an arm's time and memory",
     )
-    parser.add_argument(
-        "--time-again",
-        action="store_true",
-        help="measure the seconds anew, though the store keeps an undisturbed timing block of these arms on this machine",
-    )
-    option(
-        parser,
-        "--prices",
-        type=str,
-        metavar="FILE.yaml",
-        help="currency, and per_hour: the price of an hour by device; adds money to the costs (devices: reinvest runs show)",
-    )
+    time_again_option(parser)
+    prices_option(parser, "adds money to the costs")
     parser.add_argument(
         "--yes",
         action="store_true",
@@ -101,11 +99,11 @@ def _run(options: Namespace, out: Output) -> int:
     check_study_options(options)
     study = _with_systems(load_study(options.study), options.get("systems") or [])
     machine = machine_of(options)
-    prices = _prices(options)
+    prices = prices_of(options)
     if options.dry_run:
-        return _dry_run(study, options.store, machine, out)
+        return _dry_run(study, options.store, machine, options.get("calibrate"), out)
     file = target(options.get("out") or f"{Path(options.study).stem}.html")
-    if asks(options.yes, out) and not _agreed(study, options.store, machine):
+    if asks(options.yes, out) and not _agreed(study, options.store, machine, options.get("calibrate")):
         out.note("nothing was run")
         return 0
     from ._study import run_and_report
@@ -119,19 +117,6 @@ def _run(options: Namespace, out: Output) -> int:
     timing = Timing(again=not options.no_again, anew=options.time_again)
     more = {"max_hours": options.get("max_hours"), "timing": timing, "prices": prices, **machine}
     return run_and_report(study, options.store, file, out, reproduce=command, **more)
-
-
-def _prices(options: Namespace) -> Prices | None:
-    """The prices, refused before anything is trained if this machine's device has none."""
-    if not options.get("prices"):
-        return None
-    from ..core.hardware import facts
-    from ..evaluation.costs import read_prices
-    from ..loop.train import device_named
-
-    prices = read_prices(options.prices)
-    prices.of(facts(device_named(options.device, "a study trains"))["hardware"]["device"])
-    return prices
 
 
 def _with_systems(study: Study, arms: Sequence[str]) -> Study:
@@ -149,19 +134,32 @@ def _typed(options: Namespace) -> list[str]:
     return [*words, *(["--no-again"] if options.no_again else [])]
 
 
-def _dry_run(study: Any, folder: str, machine: dict[str, Any], out: Output) -> int:
+def _costs(study: Any, folder: str, machine: dict[str, Any], calibrate: int | None) -> dict[str, Any]:
+    """What a study takes, and under "calibration" what its separate runs do (None without --calibrate)."""
+    from ..evaluation.calibrating import calibration_cost
     from ..evaluation.compare import estimate
     from ..store import Store
 
-    cost = estimate(study, Store(folder), **machine)
+    store = Store(folder)
+    more = None if calibrate is None else calibration_cost(study, store, calibrate, **machine)
+    return {**estimate(study, store, **machine), "calibration": more}
+
+
+def _dry_run(study: Any, folder: str, machine: dict[str, Any], calibrate: int | None, out: Output) -> int:
+    cost = _costs(study, folder, machine, calibrate)
 
     def text() -> str:
         rest = cost["runs"] - cost["found"]
         lines = [
-            f"{plural(cost['runs'], 'run')}: {cost['found']:,} in the store, {rest:,} to train",
+            f"{runs_text(cost['runs'], cost['points'])}: {cost['found']:,} in the store, {rest:,} to train",
             f"about {time_text(cost['hours'] * 3600)} with {plural(cost['workers'], 'worker')}, "
             f"{size_text(cost['disk_bytes'])} of disk, and the timing block",
         ]
+        if more := cost["calibration"]:
+            lines.append(
+                f"calibration: {more['runs']:,} separate runs of {study.baseline_name}, {more['found']:,} in the store, "
+                f"{more['runs'] - more['found']:,} to train, about {time_text(more['hours'] * 3600)} on top"
+            )
         lines += [f"  {arm}: {1000 * seconds:.3g} ms a step" for arm, seconds in cost["seconds_per_step"].items()]
         own = [name for name in study.all_arms() if name not in cost["seconds_per_step"]]
         return "\n".join([*lines, *(f"  {name}: not a recipe, counted as runs and not in hours" for name in own)])
@@ -170,12 +168,10 @@ def _dry_run(study: Any, folder: str, machine: dict[str, Any], out: Output) -> i
     return 0
 
 
-def _agreed(study: Any, folder: str, machine: dict[str, Any]) -> bool:
-    from ..evaluation.compare import estimate
-    from ..store import Store
-
-    cost = estimate(study, Store(folder), **machine)
-    return agreed(cost["runs"] - cost["found"], cost["hours"])
+def _agreed(study: Any, folder: str, machine: dict[str, Any], calibrate: int | None) -> bool:
+    cost = _costs(study, folder, machine, calibrate)
+    parts = [part for part in (cost, cost["calibration"]) if part]
+    return agreed(sum(part["runs"] - part["found"] for part in parts), sum(part["hours"] for part in parts))
 
 
 COMPARE = Command(
@@ -190,6 +186,7 @@ COMPARE = Command(
         "    smooth: {methods: [LabelSmoothing: {alpha: 0.1}]}           # what differs from the baseline\n"
         '    own: {command: "python mine.py --duration {duration} --seed {seed}"}   # leaves a recorded run\n'
         "    layout: {methods: [ChannelsLast], systems_only: true}       # claims to alter speed alone: tested too\n"
+        "    again: {methods: [LabelSmoothing: {alpha: 0}]}              # A/A: the baseline once more, no difference in truth\n"
         "  durations: [3ep, 6ep, 12ep, 24ep]     # ep epochs, st steps; at least 4, at most a factor 3 apart\n"
         "  seeds: 5                              # runs per arm and duration, at least 3\n"
         "  tuning: {baseline: 10, smooth: 10}    # trials spent on each; left out: a claim about these recipes only\n"

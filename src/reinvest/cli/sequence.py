@@ -12,7 +12,7 @@ from ._output import Output, plural, time_text
 from ._parser import Command, Parser, option, store_option
 from ._study import check_study_options, machine_of
 from ._verdicts import exit_code, target
-from .compare import machine_options
+from .compare import machine_options, time_again_option
 
 
 def _arguments(parser: Parser) -> None:
@@ -32,6 +32,7 @@ def _arguments(parser: Parser) -> None:
         action="store_true",
         help="charge the seconds that the runs took themselves; no timing block is made",
     )
+    time_again_option(parser)
     option(
         parser,
         "--output",
@@ -58,6 +59,7 @@ def _run(options: Namespace, out: Output) -> int:
 
 
 def _study(plan: Any, options: Namespace, file: Path, machine: dict[str, Any], command: str, out: Output) -> int:
+    from ..evaluation.blocks import Timing
     from ..report.sequence import print_sequence, write_sequence
     from ..store import Store
     from ..studies.sequence import run_sequence
@@ -70,6 +72,7 @@ def _study(plan: Any, options: Namespace, file: Path, machine: dict[str, Any], c
             Store(options.store),
             max_hours=options.get("max_hours"),
             own_clock=options.own_clock,
+            timing=Timing(anew=options.time_again),
             listener=listener,
             reproduce=command + (" --own-clock" if options.own_clock else ""),
             **machine,

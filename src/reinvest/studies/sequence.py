@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import InvalidValue
 from ..core.hardware import comparable
+from ..evaluation.blocks import Timing
 from ..evaluation.compare import Listener
 from ..evaluation.execute import Machine, Stopped, machine_for, stop_workers, threads_of
 from ..evaluation.outcome import Verdict
 from ..evaluation.study_checks import MIN_DURATIONS
-from ..evaluation.timing import MIN_ROUNDS
 from ..loop.session import build_task
 from . import sequence_result as plain
 from .sequence_chain import Chain, Trainer, chains_of, execute, jobs_of
@@ -43,14 +43,14 @@ class SequenceResult:
 
 @dataclass(frozen=True)
 class Options:
-    """How a study is run: processes, device, hours; clock: own=True for that of the runs; rounds of timing blocks."""
+    """How a study is run: processes, device, hours; clock: own=True for that of the runs; timing: of the blocks."""
 
     workers: int | None = None
     threads: int | None = None
     device: str = "cpu"
     max_hours: float | None = None
     own_clock: bool = False
-    rounds: int = MIN_ROUNDS
+    timing: Timing = field(default_factory=Timing)
     reproduce: str = ""
 
 
@@ -72,7 +72,7 @@ def run_sequence(
     workers: processes that train different chains at the same time (default: one per core on a CPU, one on a GPU).
     max_hours: begin no sequence that would not end in time. own_clock: charge the seconds of the runs themselves
     instead of a timing block's. train: (recipe, seed, store) -> Run, instead of the package's own; prices: instead of
-    timing blocks measured here. more: threads, rounds, reproduce (the command to print).
+    timing blocks measured here. more: threads, timing, reproduce (the command to print).
 
     The result is kept in <store>/studies/<title>.json, or beside it where that is another plan's. Raises InvalidValue and
     UnknownName for a plan that cannot work.
@@ -90,9 +90,7 @@ def run_sequence(
     chains, stopped = _train(plan, chains, store, machine, options, listener, train)
     if prices is None and not own_clock:
         with store.lending(), threads_of(machine):
-            prices = time_sequences(
-                plan, chains, store.get, rounds=options.rounds, device=device, on_round=listener.timing
-            )
+            prices = time_sequences(plan, chains, store, timing=options.timing, device=device, on_round=listener.timing)
     metric = Metric(name, higher, int(build_task(plan.recipe(plan.length - 1, plan.durations[0])).test_examples))
     result = plain.header(plan, metric, policies)
     cost = {"runs": len(every), "found": len(every) - len(todo), "seconds": time.perf_counter() - begun}

@@ -19,7 +19,8 @@ from ..core import names
 from ..core.duration import Duration
 from ..core.errors import ReinvestError
 from ..core.recipe import Recipe
-from ..evaluation.timing import ArmTiming, Block, Stratum, run_seconds, timing_block
+from ..evaluation.blocks import Timing, timed
+from ..evaluation.timing import ArmTiming, Block, Stratum, run_seconds
 from .sequence_chain import Chain
 from .sequence_plan import AMOUNTS, SequencePlan
 
@@ -149,16 +150,16 @@ def _model_of(run: Any) -> str:
 def time_sequences(
     plan: SequencePlan,
     chains: Sequence[Chain],
-    find: Callable[[str], Any],
+    store: Any,
     *,
-    rounds: int,
+    timing: Timing,
     device: str,
     on_round: Callable[[int, int], None] = lambda turn, rounds: None,
 ) -> Prices:
     """The timing blocks of a study whose runs are there; call inside `store.lending()`.
 
     Each distinct recipe (but for which runs it names, see `price_name`) is timed once, at the middle duration, beside
-    scratch.
+    scratch. Undisturbed blocks that the store keeps are used again (`evaluation/blocks.py`).
     """
     middle = plan.durations[len(plan.durations) // 2]
     groups: dict[str, dict[str, Recipe]] = {}
@@ -172,19 +173,20 @@ def time_sequences(
             group = groups.setdefault(shape, {PLAIN: plain})
             recipe = chain.recipe(position)
             group.setdefault(
-                price_name(recipe, plain, find, position), replace(recipe, duration=_at(plan, recipe, chain, middle))
+                price_name(recipe, plain, store.get, position),
+                replace(recipe, duration=_at(plan, recipe, chain, middle)),
             )
     blocks = {}
-    total, done = rounds * len(groups), 0
+    total, done = timing.rounds * len(groups), 0
     for shape, recipes in groups.items():
         begun = done
 
         def tell(turn: int, begun: int = begun) -> None:
             on_round(begun + turn, total)
 
-        blocks[shape] = timing_block(recipes, PLAIN, rounds=rounds, device=device, on_round=tell)
-        done += rounds
-    return Prices(blocks, words, find)
+        blocks[shape] = timed(recipes, PLAIN, timing, device, store, tell)
+        done += timing.rounds
+    return Prices(blocks, words, store.get)
 
 
 def _at(plan: SequencePlan, recipe: Recipe, chain: Chain, middle: str) -> str:
