@@ -14,9 +14,10 @@ from .execute import Machine, machine_for, threads_of
 from .onerun import share_of_separate
 from .plan import Job, found, plan
 from .study import Arm, Study
-from .timing import steps_of
+from .timing import steps_of, trimmed_mean
 
 STEPS_PER_PROBE = 12
+WARMUP = 2
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,23 @@ def prices(arms: Mapping[str, Arm], durations: Sequence[str], store: Any, machin
     return found_prices
 
 
+def paced(priced: Mapping[str, Price], held: Mapping[Job, Any]) -> tuple[dict[str, Price], bool]:
+    """The prices at the pace of runs that are there (held, by job), and whether there are any.
+
+    Trial steps alone, of a cold process on a machine that does nothing else, may be off by half or twice; arms without
+    runs are off as those with runs are.
+    """
+    measured = {}
+    for name in priced:
+        runs = {run.id: run for job, run in held.items() if job.arm == name and run.seconds and run.steps}
+        if runs:
+            measured[name] = sum(run.seconds for run in runs.values()) / sum(run.steps for run in runs.values())
+    if not measured:
+        return dict(priced), False
+    off = statistics.median(measured[name] / priced[name].per_step for name in measured)
+    return {n: replace(p, per_step=measured.get(n, off * p.per_step)) for n, p in priced.items()}, True
+
+
 def hours_by_arm(
     study: Study, todo: Iterable[Job], seconds: Mapping[tuple[str, str], float], machine: Machine
 ) -> dict[str, float]:
@@ -72,16 +90,17 @@ def hours_by_arm(
 def estimate(
     study: Study, store: Any, *, workers: int | None = None, threads: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
-    """What a study would cost: {"runs", "found", "hours", "hours_by_arm", "disk_bytes", "workers", "threads", "seconds_per_step"}.
+    """What a study would cost: {"runs", "found", "points", "hours", "hours_by_arm", "disk_bytes", "workers", "threads", "seconds_per_step"}.
 
-    A dozen trial steps of every recipe arm price its steps; hours count the training of the missing runs on `workers`
+    A dozen trial steps of every recipe arm price its steps, and runs that are there correct that (`paced`); hours count the training of the missing runs on `workers`
     processes, each arm's share of them by name. Left out of the hours: evaluation, the timing block, and arms that are commands or callables.
     """
     study = study.resolved(functools.partial(full_id, store))
     machine = machine_for(study, workers, threads, device)
     jobs = plan(study)
-    todo = [job for job in jobs if found(job, store) is None]
-    priced = prices(study.all_arms(), study.durations, store, machine)
+    held = {job: run for job in jobs if (run := found(job, store)) is not None}
+    todo = [job for job in jobs if job not in held]
+    priced, _ = paced(prices(study.all_arms(), study.durations, store, machine), held)
     seconds = {(name, d): price.seconds(d) for name, price in priced.items() for d in study.durations}
     hours = hours_by_arm(study, todo, seconds, machine)
     # Of the jobs that one run stands for, the last is the whole of it.
@@ -89,6 +108,7 @@ def estimate(
     return {
         "runs": len(runs),
         "found": len(runs) - len(lacking),
+        "points": len(jobs),
         "hours": sum(hours.values()),
         "hours_by_arm": hours,
         "disk_bytes": int(sum(priced[job.arm].disk(job.duration) for job in lacking.values() if job.arm in priced)),
@@ -108,7 +128,8 @@ def probe(recipe: Recipe, machine: Machine) -> tuple[float, int, int, int, int]:
 
     session = Session(recipe, 0, machine.device, steps=max(STEPS_PER_PROBE, steps_of(recipe)))
     with threads_of(machine):
-        taken = trial_seconds(session, STEPS_PER_PROBE)
+        taken = trial_seconds(session, STEPS_PER_PROBE, WARMUP)
     size = sum(t.numel() * t.element_size() for t in session.model.state_dict().values())
     rows = int(getattr(session.loader(0, 0), "examples", 0))
-    return statistics.median(taken), size, rows, session.task.classes, session.steps_per_epoch
+    # No median: where the cost of a step changes along the run, half of the steps may be the cheap ones.
+    return trimmed_mean(taken)[0], size, rows, session.task.classes, session.steps_per_epoch
