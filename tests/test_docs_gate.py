@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
-from reinvest.cli.gate import CODES
+from reinvest.cli.gate import CODES, GATE
 from reinvest.cli.main import BUG, OWN_CODES, REFUSED
 
 ROOT = Path(__file__).parents[1]
@@ -43,3 +46,35 @@ def test_the_workflow_is_yaml_whose_steps_call_the_gate() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)\n```\n", TEXT, re.DOTALL)
     (job,) = yaml.safe_load(text)["jobs"].values()
     assert any("reinvest gate baseline.json recipe.yaml" in step.get("run", "") for step in job["steps"])
+
+
+@pytest.mark.parametrize(("code", "job"), [(0, 0), (1, 1), (2, 0), (3, 3), (4, 4), (5, 5), (130, 130)])
+def test_the_shell_lines_fail_the_job_when_they_should(code: int, job: int, tmp_path: Path) -> None:
+    """A command that ends with this code, under the shell of such a job, which stops at the first failure."""
+    stub = tmp_path / "reinvest"
+    stub.write_text(f"#!/bin/sh\necho said $*\necho complained >&2\nexit {code}\n")
+    stub.chmod(0o755)
+    where = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    done = subprocess.run(
+        ["bash", "-e", "-c", gate_step()], cwd=tmp_path, env=where, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == job, done
+    assert ("::warning::undecided" in done.stdout) == (code == 2)
+    summary = (tmp_path / "summary").read_text()
+    for told in (done.stdout, summary):
+        assert "said gate baseline.json recipe.yaml --out gate.html" in told and "complained" in told
+
+
+def gate_step() -> str:
+    """The shell lines of the step that calls the gate."""
+    (text,) = re.findall(r"```yaml\n(.*?)\n```\n", TEXT, re.DOTALL)
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    (lines,) = [step["run"] for step in job["steps"] if "reinvest gate" in step.get("run", "")]
+    return str(lines)
+
+
+def test_every_call_in_the_text_is_one_that_the_command_takes() -> None:
+    calls = re.findall(r"reinvest gate [^\n`#>|]*", TEXT)
+    known = set(GATE.parser("gate").options())
+    asked = {word for call in calls for word in call.split() if word.startswith("--")}
+    assert len(calls) >= 5 and {"--record", "--out", "--remake"} <= asked <= known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -162,6 +163,33 @@ def test_a_calibration_is_part_of_the_printed_command(call: Call) -> None:
     result = json.loads(Path("study.json").read_text())
     assert result["reproduce"]["command"].endswith("--calibrate 2 --no-again")
     assert {row["duration"] for row in result["calibration"]["rows"]} == {"2ep", "16ep"}
+
+
+def test_a_dry_run_tells_of_the_calibration_too(call: Call) -> None:
+    write(curve="cyclic")
+    words = ("compare", "study.yaml", "--workers", "1", "--calibrate", "2", "--dry-run")
+    said = call(*words)
+    assert said.code == 0 and "6 runs for 24 points: 0 in the store, 6 to train" in said.out
+    assert "calibration: 4 separate runs of baseline, 0 in the store, 4 to train, about " in said.out
+    data = call(*words, "--json").data
+    assert (data["runs"], data["points"]) == (6, 24)
+    assert (data["calibration"]["runs"], data["calibration"]["found"]) == (4, 0) and data["calibration"]["hours"] > 0
+    assert not Path("runs").exists()
+    assert "2 or more runs a duration, got 1" in call(*words[:-2], "1", "--dry-run").sentence
+    write()
+    assert "leave --calibrate out" in call(*words).sentence
+
+
+def test_the_calibration_is_asked_about_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(curve="cyclic")
+    monkeypatch.setattr("reinvest.cli.compare.asks", lambda yes, out: not yes)
+    monkeypatch.setattr(
+        "reinvest.evaluation.calibrating.calibration_cost",
+        lambda *words, **more: {"runs": 4, "found": 1, "hours": 2.0, "seconds_per_step": 1.0},
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    said = call("compare", "study.yaml", "--workers", "1", "--calibrate", "2")
+    assert said.code == 0 and "9 runs, about 2.0 hours; go on? [y/N]" in said.err and "nothing was run" in said.err
 
 
 def test_a_file_that_is_no_study_is_refused(call: Call) -> None:

@@ -13,6 +13,7 @@ import yaml
 from calling import Call
 
 from reinvest.cli.main import main
+from reinvest.core.hardware import facts
 from reinvest.store import Store
 
 STUDY: dict[str, Any] = {
@@ -48,7 +49,7 @@ def piloted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write()
-        words = ["plan", "study.yaml", "--pilot", "3", "--workers", "1", "--price", "2", "--out", "plan.html"]
+        words = ["plan", "study.yaml", "--pilot", "3", "--workers", "1", "--price", "2 USD", "--out", "plan.html"]
         assert main(words) == 0
     return folder
 
@@ -63,6 +64,8 @@ def test_a_pilot_is_trained_and_planned_from(piloted: Path) -> None:
     assert len(Store(piloted / "runs").runs()) == 12
     assert [e["effect"] for e in result["effects"]] == [1.05, 1.1, 1.2, 1.3]
     assert 0.0 < result["planned"]["money"] == pytest.approx(2.0 * result["planned"]["hours"])
+    assert (result["price"], result["currency"]) == (2.0, "USD")
+    assert "--price '2 USD'" in result["reproduce"]["command"]
     # One clock: runs of a duration differ in quality alone, and durations are as far apart as their steps.
     seconds = [cell["seconds"] for cell in result["noise"]["cells"]]
     assert [b / a for a, b in itertools.pairwise(seconds)] == pytest.approx([2.0] * 3)
@@ -87,6 +90,18 @@ def test_runs_of_the_recipe_with_other_seeds_count_too(call: Call, piloted: Path
     assert data["noise"]["runs"] == 3 and data["cost"]["found"] == 12
 
 
+def test_prices_are_those_of_compare(call: Call, piloted: Path) -> None:
+    device = facts()["hardware"]["device"]
+    Path("prices.yaml").write_text(yaml.safe_dump({"currency": "CHF", "per_hour": {device: 2.0}}))
+    words = ("plan", str(piloted / "study.yaml"), "--store", str(piloted / "runs"), "--workers", "1")
+    data = call(*words, "--prices", "prices.yaml", "--json").data
+    assert (data["price"], data["currency"]) == (2.0, "CHF")
+    assert data["planned"]["money"] == pytest.approx(2.0 * data["planned"]["hours"]) and data["planned"]["money"] < 0.01
+    text = call(*words, "--prices", "prices.yaml").out
+    assert " CHF" in text and " 0.00 CHF" not in text and "EUR" not in text
+    assert data["reproduce"]["command"].endswith("--prices prices.yaml")
+
+
 def test_the_page_is_drawn_again_from_its_result(call: Call, piloted: Path) -> None:
     said = call("report", str(piloted / "plan.json"), "--out", "again.html", "--json")
     assert said.code == 0 and said.data["kind"] == "plan"
@@ -98,13 +113,19 @@ def test_the_page_is_drawn_again_from_its_result(call: Call, piloted: Path) -> N
     [
         (["--effect", "0.9"], "an effect is a speed-up above 1, got 0.9"),
         (["--effect", "much"], "--effect is a speed-up above 1, or several with commas, got 'much'"),
-        (["--price", "0"], "a price is above 0, got 0"),
+        (["--price", "0 EUR"], "a price is above 0, got 0"),
+        (["--price", "2.5"], "a price is an amount and its currency, got '2.5'; write --price '2.5 EUR'"),
+        (["--price", "EUR"], "a price is an amount and its currency, got 'EUR'"),
+        (["--price", "nan EUR"], "a price is above 0, got nan"),
+        (["--price", "2 EUR", "--prices", "p.yaml"], "--price or --prices, got both"),
+        (["--prices", "p.yaml"], "a machine with"),
         (["--pilot", "1"], "a pilot has 2 seeds or more, got 1; write --pilot 3"),
         (["--out", "plan.pdf"], "an HTML file"),
     ],
 )
 def test_options_out_of_range_are_refused_before_anything_runs(call: Call, words: list[str], expected: str) -> None:
     write()
+    Path("p.yaml").write_text("currency: CHF\nper_hour: {Some device: 2}\n")
     said = call("plan", "study.yaml", *words)
     assert said.code == 2
     assert expected in said.sentence

@@ -101,7 +101,7 @@ def test_a_replay_is_told(there: Call) -> None:
 
 def test_without_a_watch_epochs_are_compared_and_it_is_said_what_to_add(there: Call) -> None:
     said = there("spikes", run_named("plain"))
-    assert said.code == 0 and "no spike above robust z 6" in said.out
+    assert said.code == 0 and "no spike above robust z 6" in said.out and "8 epochs are too few" in said.out
     assert "methods: [SpikeWatch]" in " ".join(said.out.split())
 
 
@@ -118,6 +118,23 @@ def test_without_a_watch_epochs_are_compared_and_it_is_said_what_to_add(there: C
 def test_bad_input_is_one_sentence(there: Call, name: str, words: tuple[str, ...], part: str) -> None:
     said = there("spikes", run_named(name), *words)
     assert said.code == 2 and part in said.sentence
+
+
+def test_the_first_steps_are_said_not_to_be_judged(there: Call) -> None:
+    run = run_named("leapt")
+    for words in ((), ("--threshold", "1e6")):
+        said = there("spikes", run, *words, "--out", "spikes.html")
+        assert "the first 30 of 96 steps cannot be judged" in " ".join(said.out.split())
+        assert json.loads(Path("spikes.json").read_text())["unjudged"] == 30
+        assert "The first 30 of 96 steps cannot be judged" in Path("spikes.html").read_text(encoding="utf8")
+    assert "first 30 of 96 steps" in there("spikes", run, "--json").data["notes"][0]
+
+
+def test_a_replay_of_a_run_without_a_spike_says_so_and_is_no_failure(there: Call) -> None:
+    words = ("spikes", run_named("leapt"), "--threshold", "1e6", "--replay")
+    said = there(*words)
+    assert said.code == 0 and "nothing was trained again, because there is no spike to replay" in said.out
+    assert "nothing was trained again" in there(*words, "--json").data["notes"][-1]
 
 
 def test_an_unknown_run_is_refused(call: Call) -> None:

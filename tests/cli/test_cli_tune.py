@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from calling import Call
 
 from reinvest.cli.main import main
+from reinvest.evaluation import blocks
+from reinvest.evaluation.timing import ArmTiming, Block
 from reinvest.store import Store
+from reinvest.studies import tune_estimate, tune_prices
 
 pytest.importorskip("optuna", reason="tuning needs optuna: pip install 'reinvest[tune]'")
 
@@ -32,49 +39,105 @@ seeds: 3
 """
 
 
+def block(recipes: dict[str, Any], baseline: str, *, on_round: Any, dearer: float = 1.0, **rest: Any) -> Block:
+    """A timing block in no time, in which a step with a method takes `dearer` times as long."""
+    on_round(0)
+    each = {name: 0.001 * (dearer if recipe.methods else 1.0) for name, recipe in recipes.items()}
+    arms = {
+        n: ArmTiming({}, s, math.log(s / each[baseline]), 0.0 if n == baseline else 1e-6, 9.0) for n, s in each.items()
+    }
+    return Block(10, "cpu", 0.0, arms, ["made up"])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds are made up: this machine's own differ by more than budgets may."""
+    for module in (blocks, tune_prices):
+        monkeypatch.setattr(module, "timing_block", block)
+    monkeypatch.setattr(tune_estimate, "probe", lambda recipe, machine: (0.001, 0, 0, 0, 0))
+
+
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the tuning has been run."""
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the tuning has been run, and what it told meanwhile."""
     folder = tmp_path_factory.mktemp("tuned")
-    with pytest.MonkeyPatch.context() as patch:
+    told = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(told):
+        for module in (blocks, tune_prices):
+            patch.setattr(module, "timing_block", block)
         patch.chdir(folder)
         Path("plan.yaml").write_text(PLAN)
-        assert main(["tune", "plan.yaml", "--workers", "1"]) in (0, 3)
-    return folder
+        assert main(["tune", "plan.yaml", "--workers", "1"]) == 0
+    return folder, told.getvalue()
 
 
 def test_a_dry_run_names_spaces_budgets_and_hours_and_trains_nothing(call: Call) -> None:
     Path("plan.yaml").write_text(PLAN)
     said = call("tune", "plan.yaml", "--workers", "1", "--dry-run")
     assert said.code == 0
-    assert "4 trials: 0 in the store; then 24 runs of the winners" in said.out
+    assert "4 trials: 2 of each arm; in the store: 0" in said.out
+    assert "then 24 runs of the winners: 12 of each arm (3 fresh seeds x 4 durations)" in said.out
+    assert "of training with 1 worker for what is missing, by trial steps of each arm" in said.out
     assert "2 trials of 8st" in said.out
     assert "optimizer.lr: on a log scale 0.05 to 1" in said.out
     assert "methods.LabelSmoothing.alpha: 0.05, 0.1" in said.out
+    assert "within the 10 % that are allowed (timed side by side)" in said.out
     assert not Path("runs/runs").exists()
+    Path("plan.yaml").write_text(PLAN.replace("seeds: 3", "seeds: 1\nstudies: 3"))
+    said = call("tune", "plan.yaml", "--workers", "1", "--dry-run")
+    assert "12 trials: 6 of each arm (2 in each of 3 studies)" in said.out
+    assert "12 of each arm (1 fresh seed x 4 durations x 3 studies)" in said.out
+
+
+def test_a_dry_run_warns_of_what_tuning_will_refuse(call: Call) -> None:
     Path("plan.yaml").write_text(PLAN.replace("duration: 8st", "duration: {baseline: 8st, smooth: 80st}"))
-    assert "differ by more than 10 %" in call("tune", "plan.yaml", "--workers", "1", "--dry-run").out
+    said = call("tune", "plan.yaml", "--workers", "1", "--dry-run")
+    assert said.code == 0 and "warning: tuning budgets may differ by at most 10 %" in said.out
+    assert "duration: {baseline: 8st, smooth: 8st}" in said.out
+    refused = call("tune", "plan.yaml", "--workers", "1")
+    assert refused.code == 2 and "duration: {baseline: 8st, smooth: 8st}" in refused.err
+    assert not Path("runs/runs").exists()
 
 
-def test_the_page_the_figures_and_the_claim(done: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(done)
+def test_progress_is_told_once(done: tuple[Path, str]) -> None:
+    lines = done[1].splitlines()
+    assert lines[:2] == [
+        "timing a step of each arm side by side: trials are charged by it",
+        "4 trials, 0 of them in the store already",
+    ]
+    assert lines[2:] == ["24 runs, 0 of them in the store already", "timing the arms side by side"]
+
+
+def test_what_is_in_the_store_is_told_before(
+    done: tuple[Path, str], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(done[0])
+    said = call("tune", "plan.yaml", "--workers", "1", "--dry-run")
+    assert "in the store: 4" in said.out and "in the store: 24" in said.out
+    assert "nothing is missing: only the winners' steps are timed" in said.out
+    assert "within the 10 % that are allowed (timed side by side)" in said.out
+    Path("more.yaml").write_text(PLAN.replace("seeds: 3", "seeds: 4"))
+    more = call("tune", "more.yaml", "--workers", "1", "--dry-run")
+    assert "in the store: 24" in more.out and "for what is missing, by trials in the store" in more.out
+
+
+def test_the_page_the_figures_and_the_claim(
+    done: tuple[Path, str], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(done[0])
     assert Path("plan.html").stat().st_size > 10**6
     said = call("tune", "plan.yaml", "--workers", "1", "--json")
     kept = json.loads(Path(said.data["result"]).read_text())
-    assert said.data["claim"] == "recipe"
+    assert said.code == 0 and said.data["claim"] == "recipe"
     assert kept["reproduce"]["command"] == "reinvest tune plan.yaml --store runs"
-    judged = said.data["arms"]["smooth"]["verdict"]
+    assert said.data["arms"]["smooth"]["verdict"]["verdict"] != "not comparable"
     spent = {name: arm["budget"]["seconds"] for name, arm in said.data["arms"].items()}
-    # Device time is this machine's own, so budgets may be refused here; then that is what is said, and nothing else is.
-    unequal = max(spent.values()) > 1.1 * min(spent.values())
-    assert (judged["verdict"] == "not comparable") == unequal == (said.code == 3)
-    assert ("tuning budgets may differ" in judged["sentence"]) == unequal
-    claim = "no claim" if unequal else "claim: recipe"
-    assert said.data["claim_text"].startswith(claim)
-    assert said.data["cost"]["runs"] == said.data["cost"]["found"] == (4 if unequal else 28)
+    assert spent == pytest.approx({"baseline": 0.016, "smooth": 0.016})
+    assert said.data["claim_text"].startswith("claim: recipe")
+    assert said.data["cost"]["runs"] == said.data["cost"]["found"] == 28
     again = call("report", "plan.json", "--out", "again.html")
     assert again.code == 0
-    assert "smoothing, both tuned" in again.out and claim in again.out
+    assert "smoothing, both tuned" in again.out and "claim: recipe" in again.out
     assert Path("again.html").exists()
 
 

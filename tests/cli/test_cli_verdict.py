@@ -55,6 +55,16 @@ def test_the_verdict_is_that_of_the_function(call: Call) -> None:
         assert math.isclose(said.data["smooth"][key], expected[key], rel_tol=1e-9)
 
 
+def test_runs_at_different_paces_are_told(call: Call) -> None:
+    points = rows()
+    points[2]["seconds"] *= 3
+    write(points)
+    said = call("verdict", "points.csv", "--baseline", "plain", "--out", "v.html")
+    words = "plain: seconds a step differ between runs, 3 times the middle one at (duration 10ep, seed 2002)"
+    assert said.code == 0 and words in " ".join(said.out.split())
+    assert words in Path("v.html").read_text(encoding="utf8")
+
+
 def test_the_table_shows_verdict_interval_and_reasons(call: Call) -> None:
     write(rows())
     said = call("verdict", "points.csv", "--baseline", "plain")

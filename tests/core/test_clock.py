@@ -117,3 +117,29 @@ def test_a_clock_that_never_ran_says_zero() -> None:
 
 def test_a_run_shorter_than_the_warm_up_is_still_charged() -> None:
     assert read(Methods(), loader=rows(1), inside=0.01)["seconds"] > 0.009
+
+
+def test_steps_of_a_gpu_are_timed_on_the_stream_of_that_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the model on cuda:1 an event on the current device, cuda:0, would time an idle GPU."""
+    streams: list[torch.device] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: torch.device) -> None:
+            streams.append(stream)
+
+        def synchronize(self) -> None:
+            pass
+
+        def elapsed_time(self, other: Event) -> float:
+            return 2000.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
+    clock = StepClock(torch.device("cuda", 1))
+    for k in range(8):
+        clock.start()
+        clock.stop(None, k / 8)
+    assert clock.read()["seconds"] == 16.0 and set(streams) == {torch.device("cuda", 1)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,3 +93,14 @@ def test_an_import_error_inside_a_users_module_is_not_hidden(tmp_path: Any, monk
 def test_names_load_no_torch() -> None:
     code = "import sys, reinvest, reinvest.core.names, reinvest.core.errors; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_module_that_does_not_parse_is_refused_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "unparsed.py").write_text("one = 1\ndef (\n")
+    (tmp_path / "importing_unparsed.py").write_text("import unparsed\n")
+    for module in ("unparsed", "importing_unparsed"):
+        with pytest.raises(
+            InvalidValue, match=rf"'{module}:net', of which unparsed.py does not parse at line 2 \(.*\); mend"
+        ):
+            names.resolve("model", f"{module}:net")

@@ -209,15 +209,15 @@ def test_prices_are_read_from_a_file_of_the_users(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "prices are a mapping with currency and per_hour, got"),
-        ("currency: EUR", r"prices are a mapping with currency and per_hour, got currency; "),
+        ("", "a file of prices is a mapping with currency and per_hour, got"),
+        ("currency: EUR", r"a file of prices is a mapping with currency and per_hour, got currency; "),
         ("currency: 3\nper_hour: {a: 1}", r"a currency is a name, got 3; "),
         ("currency: EUR\nper_hour: {a: -1}", r"a price per hour is a number from 0 up, got -1 for 'a'; "),
         ("currency: EUR\nper_hour: {a: much}", r"got 'much' for 'a'; "),
         ("currency: EUR\nper_hour: {a: .inf}", r"a price per hour is a number from 0 up, got inf"),
         ("currency: EUR\nper_hour: []", r"per_hour is a mapping from a device to its price, got \[\]; "),
         ("currency: EUR\nper_hour: {a: 1}\nrate: 2", r"unknown field of prices 'rate'"),
-        ("currency: [", r"a file of prices is YAML, got prices.yaml that does not parse"),
+        ("currency: [", r"a file of prices is YAML, got 'prices.yaml' that does not parse at line 1 "),
     ],
 )
 def test_files_that_are_no_prices_are_refused(text: str, message: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import betaincinv
 from simulated_points import faster, flat, standard
 
-from reinvest.evaluation.gate import BASELINE, PRESENT, GateSettings, combined, judge_gate
+from reinvest.evaluation.gate import BASELINE, PRESENT, GateSettings, Part, combined, judge_gate
 from reinvest.evaluation.timing import ArmTiming
 
 DURATIONS = (60, 120, 240, 480)
@@ -173,3 +173,76 @@ def test_a_recipe_at_the_margin_is_rarely_passed() -> None:
         passed += combined(judge_gate(rows(standard, rng, sd=0.002), worse, None, SETTINGS)) == "not regressed"
     lowest = 0.0 if passed == 0 else float(betaincinv(passed, trials - passed + 1, 0.01))
     assert lowest <= 0.025
+
+
+def told(low: float, high: float, ratio: float = math.nan, **more: Any) -> str:
+    return Part("steps", "regressed", ratio, low, high, reason="a loss is shown", **more).sentence
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (told(1.29, math.inf), "at least 1.29 times the baseline's to equal quality (95 % interval)"),
+        (told(0.0, 0.5), "at most 0.5 times the baseline's to equal quality (95 % interval)"),
+        (told(1.29, 1.7), "1.29 to 1.7 times the baseline's to equal quality (95 % interval)"),
+        (told(1.29, 1.7, 1.46), "1.46 times the baseline's to equal quality (95 % interval 1.29 to 1.7)"),
+        (told(1.29, math.inf, 1.46), "1.46 times the baseline's to equal quality (95 % interval: at least 1.29)"),
+        (told(1.29, 1.7, 1.46, level=0.99), "1.46 times the baseline's to equal quality (99 % interval 1.29 to 1.7)"),
+    ],
+)
+def test_no_ratio_stands_without_what_it_is_a_ratio_to(part: str, said: str) -> None:
+    assert part == f"steps: regressed; {said}; a loss is shown"
+
+
+def test_runs_that_are_equal_need_no_interval() -> None:
+    points = rows(standard, np.random.default_rng(0))
+    steps, seconds = (part.sentence for part in judge_gate(points, points, None, SETTINGS))
+    assert steps == "steps: not regressed; exactly the baseline's; every run is equal to the baseline's with its seed"
+    assert seconds == "training time" + steps.removeprefix("steps")
+
+
+def test_a_gain_beyond_chance_is_said() -> None:
+    rng = np.random.default_rng(12)
+    steps = judge_gate(rows(standard, rng, sd=0.001), rows(faster(standard, 1.5), rng, sd=0.001), None, SETTINGS)[0]
+    assert steps.verdict == "not regressed" and steps.high < 1.0 and steps.reason == "a gain is shown"
+    points = rows(standard, rng)
+    cheaper = judge_gate(points, [{**p, "seconds": 0.7 * p["seconds"]} for p in points], block(0.7), SETTINGS)[1]
+    assert cheaper.verdict == "not regressed" and cheaper.reason.endswith("and a step costs less")
+
+
+def test_a_crossing_is_told_in_the_direction_of_a_gate() -> None:
+    """Better in short runs and worse in long ones: regressed, in words of what the present recipe needs."""
+    rng = np.random.default_rng(13)
+
+    def crossing(steps: np.ndarray) -> np.ndarray:
+        return standard(steps * np.exp(0.5 - np.log(steps / 60.0) / np.log(8.0)))
+
+    steps = judge_gate(rows(standard, rng, sd=0.0005), rows(crossing, rng, sd=0.0005), None, SETTINGS)[0]
+    assert steps.judged is not None and steps.judged.verdict == "mixed" and steps.low < 1.0 < steps.high
+    assert steps.verdict == "regressed"
+    assert steps.reason == "it needs more in the long runs, though less in the short ones"
+
+
+def test_a_baseline_that_mostly_diverged_passes_nothing_not_even_itself() -> None:
+    points = rows(standard, np.random.default_rng(7))
+    broken = [{**p, "status": "diverged", "quality": None} if k % 5 else p for k, p in enumerate(points)]
+    for present in (points, broken):
+        found = judge_gate(broken, present, None, SETTINGS)
+        assert words(found) == {"steps": "not comparable", "time": "not comparable"}
+        assert found[0].reason.startswith("16 of 20 of the baseline's runs did not end in a usable model")
+    one_lost = [{**p, "status": "diverged", "quality": None} if k == 3 else p for k, p in enumerate(points)]
+    assert combined(judge_gate(one_lost, one_lost, None, SETTINGS)) == "not regressed"
+
+
+def test_a_refusal_speaks_of_the_baseline_and_the_present_recipe() -> None:
+    points = rows(standard, np.random.default_rng(8))
+    steps = judge_gate(points, [p for p in points if p["seed"] % 1000 < 2], None, SETTINGS)[0]
+    assert "the present recipe" in steps.reason and "arm '" not in steps.reason and not steps.reason.endswith(".")
+
+
+def test_seeds_that_would_decide_come_with_what_to_do() -> None:
+    rng = np.random.default_rng(5)
+    one, two = rows(standard, rng, seeds=3, sd=0.008), rows(standard, rng, seeds=3, sd=0.008)
+    steps = judge_gate(one, two, None, SETTINGS)[0]
+    assert f"{steps.seeds_needed:,} seeds a duration on either side would decide" in steps.reason
+    assert "record the baseline with as many" in steps.reason

@@ -215,6 +215,36 @@ def test_of_an_mlflow_store_only_runs_that_are_there_count(folders: Path, tmp_pa
     assert len(read_points(read_mlflow(place, metric="test_accuracy").rows)) == 23
 
 
+def frame(tmp_path: Path, spelled: list[str]) -> list[str]:
+    """Arms of a data frame of W&B whose runs have these spellings of a configured value."""
+    path = tmp_path / "frame.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["", "summary", "config", "name"])
+        for k, value in enumerate(spelled):
+            config = f"{{'augment': {value}, 'epochs': 1, 'seed': {k}}}"
+            rows.writerow([k, "{'accuracy': 0.5, 'seconds': 1.0}", config, f"run {k}"])
+    return [p.arm for p in read_points(read_wandb(path, arm="augment").rows)]
+
+
+def test_a_boolean_is_one_value_however_it_was_written(tmp_path: Path) -> None:
+    spelled = ["True", "'true'", "1", "'1'", "1.0", "'TRUE'", "False", "'false'", "0", "'0'"]
+    assert frame(tmp_path, spelled) == ["true"] * 6 + ["false"] * 4
+    # Without a word for it 1 and 0 are numbers, and so they are beside others.
+    assert frame(tmp_path, ["1", "0", "'1'"]) == ["1", "0", "1"]
+    assert frame(tmp_path, ["2", "1", "0"]) == ["2", "1", "0"]
+    assert frame(tmp_path, ["True", "'auto'", "1"]) == ["true", "auto", "1"]
+
+
+def test_a_boolean_of_a_runs_table_is_that_of_its_frame(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    lines = ["Name,State,augment,epochs,seed,accuracy,seconds"]
+    lines += [f"r{k},finished,{value},1,{k},0.5,1.0" for k, value in enumerate(("true", "1", "False", ""))]
+    path.write_text("\n".join(lines) + "\n")
+    rows = read_wandb(path, arm="augment").rows
+    assert [row["arm"] for row in rows] == ["true", "true", "false", ""]
+
+
 def test_a_path_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
     for tool in ("wandb", "mlflow", "lightning"):
         for name in ("none", "none.csv", "none.wandb"):

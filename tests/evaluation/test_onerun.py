@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from scipy.stats import t
 import reinvest as ri
 from reinvest.core.errors import InvalidValue, UnknownName
 from reinvest.evaluation import onerun
-from reinvest.evaluation.calibrating import calibrate
+from reinvest.evaluation.calibrating import calibrate, calibration_cost, told
 from reinvest.evaluation.compare import estimate, run_study
 from reinvest.evaluation.plan import plan
 from reinvest.evaluation.study import Study
@@ -86,7 +87,11 @@ def test_a_study_of_one_run_an_arm(tmp_path: Path, kind: str, workers: int) -> N
     flags = " ".join(verdicts["smoothing"].flags)
     assert "not calibrated against separate runs" in flags
     again = run_study(study(kind), store, workers=1)
-    assert again.result["cost"]["found"] == 24 and len(store.runs()) == (6 if kind == "cyclic" else 24)
+    cost = {**again.result["cost"], "seconds": 0.0}
+    runs = 6 if kind == "cyclic" else 24
+    assert cost == {"runs": runs, "found": runs, "points": 24, "seconds": 0.0} and len(store.runs()) == (
+        6 if kind == "cyclic" else 24
+    )
     longest = [p["quality"] for p in result["arms"]["baseline"]["points"] if p["steps"] == 32]
     whole = {r.seed: r.quality("accuracy") for r in store.runs() if r.steps == 32}
     assert set(longest) <= set(whole.values())
@@ -107,6 +112,30 @@ def test_calibration_is_told(tmp_path: Path) -> None:
         calibrate(study("cyclic"), store, 1)
     with pytest.raises(InvalidValue, match="their own calibration"):
         calibrate(study("separate"), store, 2)
+
+
+def test_how_far_points_are_off_is_told_in_points_of_accuracy() -> None:
+    row = {"duration": "8st", "runs": 3, "separate": 2, "difference": 0.0152, "low": -0.004, "high": 0.0344}
+    (_, said) = told(study("cyclic", metric="accuracy"), [row])
+    assert said == "accuracy off that of separate runs of the baseline by +1.52 points (-0.40 to +3.44) at 8st"
+    (_, said) = told(study("cyclic", metric="loss"), [row])
+    assert said == "loss off that of separate runs of the baseline by +0.0152 (-0.004 to +0.0344) at 8st"
+
+
+def test_what_a_calibration_costs_is_known_before(tmp_path: Path) -> None:
+    store = ri.Store(tmp_path / "runs")
+    before = calibration_cost(study("cyclic"), store, 2, workers=1)
+    assert (before["runs"], before["found"]) == (4, 0) and before["hours"] > 0.0
+    # A run of 4 and one of 32 steps each, at the price of a step that the estimate has.
+    step = before["seconds_per_step"]
+    assert before["hours"] * 3600 == pytest.approx(2 * (4 + 32) * step)
+    assert calibrate(study("cyclic"), store, 2, workers=1) == 4
+    after = calibration_cost(study("cyclic"), store, 3, workers=1)
+    assert (after["runs"], after["found"]) == (6, 4)
+    with pytest.raises(InvalidValue, match="2 or more runs a duration, got 1"):
+        calibration_cost(study("cyclic"), store, 1)
+    with pytest.raises(InvalidValue, match="their own calibration"):
+        calibration_cost(study("separate"), store, 2)
 
 
 def test_deviations_are_welch_s() -> None:
@@ -161,6 +190,40 @@ def test_a_trunk_that_diverges_costs_only_what_begins_behind_it(tmp_path: Path, 
         assert status == {"16st": "finished", "32st": "finished", "64st": "diverged", "128st": "diverged"}
         assert len(store.runs()) == 23 and result["cost"]["runs"] == 24
     assert result["cost"]["found"] == 24
+
+
+@pytest.mark.parametrize(
+    ("lost_at", "expected"),
+    [
+        # Looked at every 16 steps: noticed at 16, before a cycle ended; at 48, behind the read at 40 that is NaN; at 48.
+        (10, ["diverged"] * 4),
+        (35, ["finished", "diverged", "diverged", "diverged"]),
+        (45, ["finished", "finished", "diverged", "diverged"]),
+        (None, ["finished"] * 4),
+    ],
+)
+def test_a_cyclic_run_that_diverges_late_keeps_the_cycles_that_ended_before(
+    tmp_path: Path, monkeypatch: Any, lost_at: int | None, expected: list[str]
+) -> None:
+    made, step = onerun.cyclic(BASE, ("20st", "40st", "80st", "160st")), Session.step
+
+    def poisoned(self: Session, batch: Any) -> Any:
+        late = lost_at is not None and self.methods.context.step == lost_at
+        loss = step(self, batch)
+        if late:
+            for weight in self.model.parameters():
+                weight.data.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(Session, "step", poisoned)
+    run = ri.train(made, 0, ri.Store(tmp_path / "runs"), evaluations=1, progress=False)
+    assert run.status == ("finished" if lost_at is None else "diverged")
+    read = [onerun.reading(run, "accuracy", share) for share in onerun.ends(made)]
+    assert [one["status"] for one in read] == expected
+    for one, steps in zip(read, (20, 40, 80, 160), strict=True):
+        assert math.isfinite(one["quality"]) == (one["status"] == "finished")
+        if one["status"] == "finished":
+            assert one["steps"] == steps and 0.0 < one["seconds"] <= (run.seconds or 0.0)
 
 
 def test_every_cycle_is_read_where_durations_are_rounded() -> None:

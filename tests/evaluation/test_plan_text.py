@@ -11,7 +11,7 @@ from reinvest.evaluation.plan_text import hours_text, money_text, statements
 
 def plan(**changes: Any) -> dict[str, Any]:
     planned = {"seeds": 5, "smallest_effect": 1.12, "low": 1.08, "high": 1.3, "runs": 28, "hours": 3.4, "money": 8.5}
-    return {"noise": {}, "reason": "", "planned": planned, "effects": [], "looks": None, **changes}
+    return {"noise": {}, "reason": "", "currency": "USD", "planned": planned, "effects": [], "looks": None, **changes}
 
 
 def effect(**changes: Any) -> dict[str, Any]:
@@ -27,15 +27,26 @@ def test_hours_are_told_in_the_unit_that_reads_best(hours: float | None, text: s
     assert hours_text(hours) == text
 
 
-def test_money_has_cents_where_they_matter() -> None:
-    assert [money_text(v) for v in (None, 0.4, 99.0, 1300.4)] == ["-", "0.40 EUR", "99.00 EUR", "1,300 EUR"]
+def test_money_has_cents_where_they_matter_and_two_digits_below() -> None:
+    shown = {
+        None: "-",
+        1300.4: "1,300 USD",
+        99.0: "99.00 USD",
+        0.4: "0.40 USD",
+        0.0: "0.00 USD",
+        0.0123: "0.012 USD",
+        0.00309: "0.0031 USD",
+        0.00999: "0.010 USD",
+        1.7e-05: "0.000017 USD",
+    }
+    assert {value: money_text(value, "USD") for value in shown} == shown
 
 
 def test_what_the_planned_seeds_find_and_what_is_lacking() -> None:
     (said,) = statements(plan())
     assert said == (
         "with 5 seeds the study finds a speed-up of 1.12 four times in five (1.08 to 1.3, as far as the noise is known); "
-        "28 runs are lacking, 3.4 h of training, 8.50 EUR"
+        "28 runs are lacking, 3.4 h of training, 8.50 USD"
     )
     open_ended = plan()["planned"] | {"high": None, "hours": None, "money": None}
     assert "1.08 to any size" in statements(plan(planned=open_ended))[0]
@@ -46,7 +57,7 @@ def test_what_the_planned_seeds_find_and_what_is_lacking() -> None:
 def test_what_an_effect_needs() -> None:
     found = statements(plan(effects=[effect(), effect(seeds=4), effect(seeds=None), effect(seeds_high=None)]))[1:]
     assert found[0] == (
-        "a speed-up of 1.05 needs 31 seeds (14 to 90): 220 runs more than there are, 26 h of training, 65.00 EUR"
+        "a speed-up of 1.05 needs 31 seeds (14 to 90): 220 runs more than there are, 26 h of training, 65.00 USD"
     )
     assert found[1] == "a speed-up of 1.05 needs 4 seeds (14 to 90)"
     assert found[2] == "a speed-up of 1.05 cannot be shown with 10,000 seeds"
@@ -60,4 +71,6 @@ def test_looks_and_unknown_noise() -> None:
         in statements(plan(looks=looks))[1]
     )
     unknown = plan(noise=None, reason="why; what to do")
-    assert statements(unknown) == ["why; what to do", "with 5 seeds 28 runs are lacking, 3.4 h of training, 8.50 EUR"]
+    assert statements(unknown) == ["why; what to do", "with 5 seeds 28 runs are lacking, 3.4 h of training, 8.50 USD"]
+    unknown["planned"] |= {"hours": None, "money": None}
+    assert statements(unknown)[1] == "with 5 seeds 28 runs are lacking, hours of training not known yet"

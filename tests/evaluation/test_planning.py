@@ -16,7 +16,7 @@ from scipy.stats import beta, chi2
 import reinvest as ri
 from reinvest.core.errors import InvalidValue
 from reinvest.evaluation import verdict
-from reinvest.evaluation.compare import run_study
+from reinvest.evaluation.compare import estimate, run_study
 from reinvest.evaluation.design import Noise, noise_of
 from reinvest.evaluation.drawing import drawable_arm
 from reinvest.evaluation.looks import levels
@@ -213,6 +213,48 @@ def test_another_arm_speaks_for_a_baseline_without_runs(tmp_path: Path) -> None:
     found = plan_study(study, store)
     assert found["noise"]["arm"] == "fast" and found["cost"]["found"] == 12
     assert "the noise is that of 'fast', because the baseline has too few runs" in found["notes"]
+
+
+def test_a_branch_and_the_whole_run_of_its_seed_are_one_seed(tmp_path: Path) -> None:
+    store, durations = ri.Store(tmp_path), ["6st", "12st", "24st", "48st"]
+    schedule = {"name": "cooldown", "share": 0.25}
+    base = ri.Recipe(task="digits", model="mlp", batch_size=256, schedule=schedule)
+    for seed in (1, 2):
+        for duration in durations:
+            ri.train(base.with_(duration=duration), seed, store, progress=False)
+    trunk = base.with_(duration="48st", schedule={**schedule, "forks": [0.75 * 12 / 48]})
+    branch = ri.train(
+        base.with_(duration="12st"), 1, store, trunk=ri.train(trunk, 1, store, progress=False), progress=False
+    )
+    assert "branch" in branch.facts and len(store.runs()) == 10
+    study = ri.Study(baseline=base, arms={"twice": base.with_("SAM")}, durations=durations, seeds=3)
+    assert [cell["n"] for cell in plan_study(study, store, workers=1)["noise"]["cells"]] == [2, 2, 2, 2]
+
+
+def test_hours_of_recipes_are_those_of_runs_where_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = ri.Recipe(task="digits", model="mlp", batch_size=256)
+    arms, durations = {"twice": base.with_("SAM")}, ["4st", "8st", "16st", "32st"]
+    study, store = ri.Study(baseline=base, arms=arms, durations=durations, seeds=3), ri.Store(tmp_path)
+
+    def trial(recipe: Any, machine: Any) -> tuple[float, int, int, int, int]:
+        return (0.2 if recipe.methods else 0.1), 1000, 100, 10, 4
+
+    monkeypatch.setattr("reinvest.evaluation.estimate.probe", trial)
+    first = plan_study(study, store, workers=1)
+    assert first["planned"]["hours"] == pytest.approx(3 * 60 * (0.1 + 0.2) / 3600)
+    assert any("a first guess, by a dozen trial steps" in note for note in first["notes"])
+    train_pilot(study, store, 2, workers=1)
+    runs = store.runs()
+    step = sum(run.seconds for run in runs) / sum(run.steps for run in runs)
+    then = plan_study(study, store, workers=1)
+    # One seed of the baseline is left, and the other arm takes twice the time in trial steps.
+    assert then["planned"]["hours"] == pytest.approx(60 * step * (1 + 3 * 2) / 3600)
+    assert not any("first guess" in note for note in then["notes"])
+    told = estimate(study, store, workers=1)
+    assert told["hours"] == pytest.approx(then["planned"]["hours"])
+    assert told["seconds_per_step"] == pytest.approx({"baseline": step, "twice": 2 * step})
 
 
 def test_a_run_that_stands_for_several_durations_is_counted_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import reinvest as ri
 from reinvest.core.errors import InvalidValue, UnknownName
 from reinvest.evaluation.plan import plan
-from reinvest.evaluation.study import load_study
+from reinvest.evaluation.study import Study, load_study
 
 BASE = {"task": "digits", "model": "mlp", "batch_size": 64, "optimizer": {"name": "sgd", "lr": 0.1}}
 DURATIONS = ["2ep", "4ep", "8ep", "16ep"]
@@ -210,3 +210,16 @@ def test_looks_that_keep_no_error_rate_are_refused(changes: dict[str, Any], word
     with pytest.raises((InvalidValue, UnknownName)) as caught:
         ri.Study.from_dict(values(**changes))
     assert words in str(caught.value)
+
+
+def test_where_the_baseline_is_refused_as_an_arm_the_a_a_way_is_told_and_works() -> None:
+    base = ri.Recipe(task="digits", model="mlp", batch_size=256)
+    durations = ("4st", "8st", "16st", "32st")
+    with pytest.raises(InvalidValue, match=r"A/A study .*\{methods: \[LabelSmoothing: \{alpha: 0\}\]\}$"):
+        Study(baseline=base, arms={"again": base}, durations=durations)
+    study = Study(baseline=base, arms={"again": base.with_({"LabelSmoothing": {"alpha": 0}})}, durations=durations)
+    jobs = plan(study)
+    # Runs of its own, with the same weights for the same seed (clause 1 of the methods' contract).
+    assert len({job.seed for job in jobs}) == len({job.identity for job in jobs}) == len(jobs) == 40
+    with pytest.raises(InvalidValue, match=r"A/A study .* add an option that does nothing"):
+        Study(baseline="a {duration} {seed}", arms={"again": "a {duration} {seed}"}, durations=durations)

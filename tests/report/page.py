@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 FLAT = 10.0
-UNITS = {"", "%", "points", "s", "min", "h", "ms", "EUR"}
+UNITS = {"", "%", "points", "s", "min", "h", "ms", "USD", "EUR"}
 
 
 @dataclass

@@ -58,6 +58,7 @@ def plan_result() -> dict[str, Any]:
         "reproduce": {"command": "reinvest plan '<study>.yaml'", "study": "title: <i>mine\n"},
         "alpha": 0.05,
         "price": 2.5,
+        "currency": "USD",
         "noise": {
             "arm": "base<b>line",
             "runs": 3,
@@ -105,6 +106,7 @@ def unknown_noise() -> dict[str, Any]:
         **result,
         "noise": None,
         "price": None,
+        "currency": None,
         "reason": "the noise is not known; add --pilot 3",
         "statements": ["the noise is not known; add --pilot 3", "with 8 seeds 64 runs are lacking"],
         "planned": {**result["planned"], **nothing, "hours": None, "money": None},

@@ -68,7 +68,9 @@ def spikes() -> dict[str, Any]:
         "threshold": 6.0,
         "window": 100,
         "steps": 100,
+        "unjudged": 30,
         "hint": "windows were kept from robust z 8 on: lower spikes have none",
+        "notes": ["the first <30> of 100 steps cannot be judged"],
         "series": {
             "loss": {"steps": steps, "values": loss},
             "gradient norm": {"steps": steps, "values": [0.0 if k == 3 else 2.25 for k in steps]},

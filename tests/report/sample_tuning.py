@@ -42,6 +42,8 @@ def _trial(arm: str, study: int, number: int) -> dict[str, Any]:
         "run": f"{ARMS.index(arm)}{study}{number}",
         "status": "diverged" if lost else "finished",
         "quality": None if lost else 0.5 + 0.1 * number - 0.01 * study,
+        "steps": 8,
+        "own_clock": 1.75 * number,
         "seconds": 1.25 * number,
     }
 
@@ -63,6 +65,7 @@ def _arm(name: str, tried: list[dict[str, Any]], judged: Any) -> dict[str, Any]:
             "diverged": sum(t["quality"] is None for t in own),
             "seconds": 700.5,
             "spent": 650.25,
+            "own_clock": 911.125,
         },
         "best_of": [{"k": k, "quality": q} for k, q in expectation_curve(values)],
         "winners": [
@@ -103,6 +106,16 @@ def _made() -> dict[str, Any]:
         {"arm": a, "study": s, "seconds_per_step": 0.002, "ratio": r, "ratio_low": low, "ratio_high": high}
         for a, s, r, low, high in (("plain", 1, 1.0, None, None), (HOSTILE, 1, 1.02, 1.01, 1.03))
     ]
+    steps = [
+        {"arm": a, "path": p, "value": v, "seconds_per_step": 0.003, "ratio": r, "ratio_low": low, "ratio_high": high}
+        for a, p, v, r, low, high in (
+            ("plain", None, None, 1.0, None, None),
+            (HOSTILE, None, None, 1.02, 1.01, 1.03),
+            (HOSTILE, "methods.LabelSmoothing.alpha", 0.2, 1.04, 1.03, 1.05),
+            ("dear", None, None, 1.01, 1.0, 1.02),
+        )
+    ]
+    prices = {"clock": "cpu", "rounds": 10, "notes": ["another <note>"], "flags": [], "measured": "", "once": {}}
     return {
         "schema": 1,
         "kind": "tuning",
@@ -126,6 +139,7 @@ def _made() -> dict[str, Any]:
         "durations": ["3ep", "6ep", "12ep", "24ep", "48ep"],
         "arms": {name: _arm(name, tried, verdicts[name]) for name in ARMS},
         "tried": tried,
+        "prices": {**prices, "steps": steps},
         "comparison": points_result(points, "plain", judged, shown=shown, title="t", reproduce=""),
         "timing": {"rounds": 10, "clock": "cpu", "seconds": 3.5, "notes": ["a <note>"], "winners": timing},
         "facts": {"hardware": {"cpu": "some"}, "software": {}},

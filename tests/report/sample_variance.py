@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 
 from reinvest.evaluation.variance import binomial_floor, by_source, predicted_sd, probability_better, summarise
-from reinvest.studies.variance import summary_entry
+from reinvest.studies.variance_against import summary_entry
+from reinvest.studies.variance_sources import compared
 from reinvest.studies.variance_text import statements
 
 
-def variance_result(runs: int = 12, *, sources: bool = True, accuracy: bool = True) -> dict[str, Any]:
-    """As `reinvest variance` keeps it; accuracy: else a loss, without all that is about examples."""
+def variance_result(runs: int = 12, *, sources: bool = True, accuracy: bool = True, each: int = 6) -> dict[str, Any]:
+    """As `reinvest variance` keeps it; accuracy: else a loss, without all that is about examples; each: runs a source."""
     draw = np.random.default_rng(3)
     values = (0.9 + 0.01 * draw.standard_normal(runs)).tolist()
     summary = summarise(values, diverged=1)
     other = (0.895 + 0.01 * draw.standard_normal(runs)).tolist()
     predicted = predicted_sd(1 - summary.mean, 400)
     result: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "kind": "variance",
         "title": f"Variance: {runs} runs of <b>pets net",
         "created": "2026-01-02T03:04:05+00:00",
@@ -39,7 +40,7 @@ def variance_result(runs: int = 12, *, sources: bool = True, accuracy: bool = Tr
         "test": None,
         "agreement": None,
         "against": None,
-        "sources": _sources(values, draw) if sources else None,
+        "sources": _sources(values, draw, each) if sources else None,
         "left_out": [{"run": "feed", "seed": 98, "why": "interrupted"}],
         "notes": ["too <few> runs"],
         "reproduce": {"command": "reinvest variance 1111"},
@@ -62,7 +63,8 @@ def variance_result(runs: int = 12, *, sources: bool = True, accuracy: bool = Tr
             "curve": [[0.2, 0.01], [0.5, 0.04], [0.9, 0.12], [1.0, 1.0]],
         }
         result["against"] = {
-            "title": "<i>pets other",
+            "names": ["<i>pets net (duration 4ep)", "<i>pets other (duration 2ep)"],
+            "changed": [{"field": "<u>duration", "first": "4ep", "second": "2ep"}],
             "recipe": {},
             "values": other,
             "summary": summary_entry(summarise(other)),
@@ -73,17 +75,20 @@ def variance_result(runs: int = 12, *, sources: bool = True, accuracy: bool = Tr
     return {**result, "statements": statements(result)}
 
 
-def _sources(values: list[float], draw: np.random.Generator) -> dict[str, Any]:
-    arms = {name: (0.9 + sd * draw.standard_normal(6)).tolist() for name, sd in (("init", 0.008), ("order", 0.004))}
-    table = by_source(arms, whole=values, none=[0.9] * 6)
+def _sources(values: list[float], draw: np.random.Generator, runs: int) -> dict[str, Any]:
+    spreads = (("init", 0.05), ("order", 0.004), ("augment", 0.003))
+    arms = {name: (0.9 + sd * draw.standard_normal(runs)).tolist() for name, sd in spreads}
+    table = by_source(arms, whole=values, none=[0.9] * runs)
     entry = lambda part: {**asdict(part), "sd": part.sd, "values": [], "diverged": 0}  # noqa: E731
     return {
-        "runs": 6,
+        "runs": runs,
         "held": 0,
         "parts": [entry(part) for part in table.parts],
         "whole": entry(table.whole),
         "none": entry(table.none),
         "unexplained": {"share": table.unexplained, "low": table.unexplained_low, "high": table.unexplained_high},
-        "absent": ["augment", "methods", "dropout"],
+        "absent": ["methods", "dropout"],
+        "left": [],
         "same_bits": True,
+        "compared": compared(arms, 0.0),
     }

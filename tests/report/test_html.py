@@ -45,18 +45,20 @@ def test_every_number_of_the_json_is_shown_or_drawn(sample: tuple[dict[str, Any]
         if arm["verdict"] is None or arm["verdict"]["verdict"] == "not comparable":
             continue
         assert f"/arms/{escaped}/verdict/sentence" in shown
+        if arm["verdict"]["speedup"] is not None:
+            assert f"/arms/{escaped}/verdict/speedup" in shown
         for key in (
-            "speedup",
             "low",
             "gain",
             "gain_low",
             "gain_high",
             "df",
             "smallest_effect",
-            "seeds_needed",
             "pairing",
         ):
             assert f"/arms/{escaped}/verdict/{key}" in shown, (name, key)
+        undecided = arm["verdict"]["verdict"] == "inconclusive"
+        assert (f"/arms/{escaped}/verdict/seeds_needed" in shown) == undecided, name
         for i in range(3):
             assert f"/arms/{escaped}/verdict/windows/{i}/low" in shown
 
@@ -106,6 +108,33 @@ def test_at_least_is_said_where_there_is_no_estimate(sample: tuple[dict[str, Any
     assert teacher["speedup"] is None
     assert teacher["high"] is None
     assert "at least 4.00" in page.text
+
+
+def test_seeds_to_decide_are_told_only_where_something_is_open() -> None:
+    result = every_kind()
+    assert "Seeds a cell to decide:" in " ".join(Page(render(result)).text.split())
+    result["arms"] = {n: a for n, a in result["arms"].items() if (a["verdict"] or {}).get("verdict") != "inconclusive"}
+    text = Page(render(result)).text
+    assert "to decide" not in text and "Could" in text
+
+
+@pytest.mark.parametrize(("metric", "unit"), [("val_acc", "points"), ("loss", "loss")])
+def test_a_gain_has_its_unit_on_the_page(metric: str, unit: str) -> None:
+    result = every_kind()
+    result["task"].update(metric=metric)
+    text = " ".join(Page(render(result)).text.split())
+    assert f"equal time, {unit}Interval" in text
+    assert f"{unit} of val_acc" in text if unit == "points" else "of loss" in text
+
+
+def test_runs_that_stand_for_several_points_are_told_from_points() -> None:
+    result = every_kind()
+    assert " points, each" not in Page(render(result)).text and "stands for several" not in Page(render(result)).text
+    result["cost"] = {"runs": 34, "found": 0, "points": 170, "seconds": 3.0}
+    page = Page(render(result))
+    text = " ".join(page.text.split())
+    assert "34 training runs for 170 points, each arm" in text and "(a run stands for several)" in text
+    assert all(agrees(f, at(result, f.path)) for f in page.figures)
 
 
 def test_hostile_names_stay_text(sample: tuple[dict[str, Any], Page]) -> None:

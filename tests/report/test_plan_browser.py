@@ -35,7 +35,7 @@ def test_effects_costs_and_noise_are_drawn(opened: tuple[Any, dict[str, Any]]) -
     prices = driver.execute_script(
         "return [...document.querySelectorAll('#plot-effects .x2tick')].map(e => e.textContent)"
     )
-    assert len(prices) == 5 and prices[0] == "3 h7.50 EUR"
+    assert len(prices) == 5 and prices[0] == "3 h7.50 USD"
     assert driver.execute_script(count, "#plot-effects .points path.point") == len(result["by_seeds"]) + 1
 
 

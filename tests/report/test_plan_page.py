@@ -32,7 +32,7 @@ def test_every_figure_on_the_page_is_in_the_twin(result: dict[str, Any]) -> None
         "finds <a lot>",
         "more than 10,000",
         "at least 28",
-        "EUR",
+        "USD",
         "Spending: pocock",
         "reinvest plan '<study>.yaml'",
     ):
@@ -56,7 +56,7 @@ def test_the_picture_holds_effects_their_range_and_what_seeds_cost(result: dict[
     assert (traces["planned"].x[0], traces["planned"].y[0]) == (8, 1.08)
     top = figure.layout.xaxis2
     assert list(top.tickvals) == list(figure.layout.xaxis.tickvals) and len(top.tickvals) <= 6
-    assert top.ticktext[0] == "3 h<br>7.50 EUR"
+    assert top.ticktext[0] == "3 h<br>7.50 USD"
     # 55 seeds lie outside the picture, and 10,000 did not suffice for the other.
     assert [(a.x, a.y) for a in figure.layout.annotations] == [(6, 1.1)]
     low, high = figure.layout.yaxis.range
@@ -105,6 +105,31 @@ def test_the_terminal_says_the_same(result: dict[str, Any]) -> None:
     ):
         assert part in text, part
     assert "The noise is not known; add --pilot 3." in text
+    assert "flat: quality hardly rises with time there" in text
+    result["noise"]["cells"].pop()
+    print_plan(result, console)
+    assert "flat" not in console.export_text()
+
+
+def test_a_flat_duration_is_explained_on_the_page(result: dict[str, Any]) -> None:
+    result["noise"]["cells"][2]["sd_time"] = 90.0
+    text = " ".join(Page(render_plan(result)).text.split())
+    assert "flat" in [f.shown for f in Page(render_plan(result)).figures]
+    assert "“flat” or a dash: quality hardly rises with time there" in text
+
+
+def test_small_sums_keep_their_digits(result: dict[str, Any]) -> None:
+    result["planned"]["money"] = result["effects"][2]["money"] = 1.71e-05
+    page = Page(render_plan(result))
+    shown = {f.path: f.shown for f in page.figures}
+    assert shown["/effects/2/money"] == "0.0000171 USD"
+    assert all(agrees(figure, at(result, figure.path)) for figure in page.figures)
+
+
+def test_a_plan_of_before_was_in_euros(result: dict[str, Any]) -> None:
+    del result["currency"]
+    assert "7.50 EUR" in effects_figure(result).layout.xaxis2.ticktext[0]
+    assert " EUR" in Page(render_plan(result)).text
 
 
 def test_a_page_is_a_file_and_other_results_are_refused(result: dict[str, Any], tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ def test_every_figure_on_the_page_is_in_the_twin(result: dict[str, Any]) -> None
     for figure in page.figures:
         assert agrees(figure, at(result, figure.path)), figure
     assert json.loads(page.scripts["result"]) == result
-    for text in ("few examples", "the update before", "not known", "it came <again>", "lower spikes have none"):
+    for text in ("few examples", "the update before", "not known", "it came <again>", "lower spikes have none",
+                 "The first <30> of 100 steps"):  # fmt: skip
         assert text in page.text, text
 
 
@@ -46,7 +47,10 @@ def test_the_picture_holds_both_signals_and_marks_the_spikes(result: dict[str, A
     assert list(lines["/series/loss/values"].y) == result["series"]["loss"]["values"]
     assert "/series/gradient norm/values" in lines
     bands = {s.name: (s.x0, s.x1) for s in figure.layout.shapes}
-    assert bands["/spikes/0"] == (39.5, 42.5) and len(figure.layout.shapes) == 6
+    assert bands["/spikes/0"] == (39.5, 42.5) and len(figure.layout.shapes) == 8
+    assert bands["/unjudged"] == (-0.5, 29.5)
+    grey = next(s.fillcolor for s in figure.layout.shapes if s.name == "/unjudged")
+    assert grey.startswith("rgba(102,99,92,"), "the caption calls it grey"
     marks = [(t.x[0], t.y[0]) for t in figure.data if t.meta["kind"] == "spike"]
     assert (41, 4.125) in marks and (40, 40.5) in marks
 
@@ -68,6 +72,13 @@ def test_the_heat_map_shows_z_up_to_three_thresholds(result: dict[str, Any]) -> 
     assert list(heat.x) == result["spikes"][0]["heat"]["steps"]
 
 
+def test_the_scale_of_a_heat_map_of_one_layer_can_be_read(result: dict[str, Any]) -> None:
+    heat = result["spikes"][0]["heat"]
+    heat["layers"], heat["z"] = heat["layers"][:1], heat["z"][:1]
+    figure = heat_figure(result, 0)
+    assert list(figure.data[0].colorbar.tickvals) == [0.0, 6.0, 18.0] and figure.layout.height >= 190
+
+
 def test_only_the_highest_spikes_with_layers_are_drawn(result: dict[str, Any]) -> None:
     assert drawn_spikes(result) == [0, 1]
     result["spikes"] = [spike(10 * k + 10, "batch", z=float(k)) for k in range(9)]
@@ -77,6 +88,13 @@ def test_only_the_highest_spikes_with_layers_are_drawn(result: dict[str, Any]) -
     assert set(pictures) == {"signals", *(f"heat-{k}" for k in range(9 - DRAWN, 9))}
     ids = [attributes.get("id") for _, attributes in page.tags]
     assert all(f"plot-{name}" in ids and f"print-{name}" in ids for name in pictures)
+
+
+def test_results_of_before_have_a_page_without_notes(result: dict[str, Any]) -> None:
+    old = {k: v for k, v in result.items() if k not in ("unjudged", "notes")}
+    assert "cannot be judged" not in Page(render_spikes(old)).text
+    assert all(shape.name != "/unjudged" for shape in signals_figure(old).layout.shapes)
+    assert all(shape.name != "/unjudged" for shape in signals_figure({**result, "unjudged": 0}).layout.shapes)
 
 
 def test_both_themes_have_one_shape(result: dict[str, Any]) -> None:
@@ -99,7 +117,8 @@ def test_the_terminal_says_the_same(result: dict[str, Any]) -> None:
     print_spikes(result, console)
     print_spikes(quiet(), console)
     text = console.export_text()
-    for part in ("4.12", "11.5", "a few examples", "<b>stem", "it came <again>.", "lower spikes have none"):
+    for part in ("4.12", "11.5", "a few examples", "<b>stem", "it came <again>.", "lower spikes have none",
+                 "the first <30> of 100 steps cannot be judged"):  # fmt: skip
         assert part in text, part
     assert "no spike above robust z 6 in 3 epochs of run 0123456789abcdef" in text
     assert spikes_table(result).row_count == 3

@@ -36,11 +36,35 @@ def test_every_figure_on_the_page_is_in_the_twin(result):
     assert "may lie beyond it" in page.text and "quasi-random" in page.text
 
 
+def test_the_lead_says_what_happened(result):
+    def lead():
+        text = render_tuning(result)
+        return " ".join(text[text.index('<p class="lead">') : text.index("<h2>The verdict")].split())
+
+    assert "those of dear were not), and judged on test" in lead()
+    del result["arms"]["dear"]
+    result["tried"] = [t for t in result["tried"] if t["arm"] != "dear"]
+    result["prices"]["steps"] = [row for row in result["prices"]["steps"] if row["arm"] != "dear"]
+    assert "at 5 durations, and judged on test" in lead()
+    result["arms"][HOSTILE]["verdict"]["verdict"] = "not comparable"
+    assert "at 5 durations, and could not be judged on test" in lead()
+    result["comparison"] = result["timing"] = None
+    assert "No arm could be judged, so that no winner was run again" in lead() and "fresh" not in lead()
+
+
+def test_prices_and_the_runs_own_clocks_are_shown(result):
+    page = Page(render_tuning(result))
+    paths = {figure.path for figure in page.figures}
+    assert {f"/prices/steps/{k}/ratio" for k in range(4)} <= paths
+    assert "/arms/plain/budget/own_clock" in paths and "/tried/0/own_clock" in paths
+    assert "methods.LabelSmoothing.alpha 0.2" in page.text and "the middle of its space" in page.text
+
+
 def test_names_are_escaped(result):
     text = render_tuning(result)
     body = text[: text.index("<noscript>")]
     assert HOSTILE not in body and "&lt;script&gt;alert" in body
-    assert "timing &lt;disturbed&gt;" in body.lower() and "A &lt;note&gt;" in body
+    assert "timing &lt;disturbed&gt;" in body.lower() and "A &lt;note&gt;" in body and "Another &lt;note&gt;" in body
     for draw in (tried_figure, best_of_figure, final_figure):
         assert "<script>" not in draw(result).to_json()
 
@@ -67,6 +91,15 @@ def test_a_panel_for_each_tuned_value_holds_all_trials_of_its_arms(result):
                 assert y == trial["quality"]
     ringed = {result["tried"][k]["run"] for t in figure.data if t.name == "winner" for k in t.meta["at"]}
     assert ringed == {w["run"] for arm in result["arms"].values() for w in arm["winners"]}
+
+
+def test_what_is_pointed_at_has_the_digits_of_the_tables(result):
+    told = [row for trace in tried_figure(result).data for row in trace.customdata]
+    best = max(t["quality"] for t in result["tried"] if t["quality"] is not None)
+    assert any(row[4] == f"{100 * best:.2f} %" for row in told)
+    assert any(row[4] == "diverged" for row in told)
+    result["task"]["metric"] = "loss"
+    assert any(row[4] == f"{best:.3f}" for trace in tried_figure(result).data for row in trace.customdata)
 
 
 def test_log_axes_where_they_were_declared_and_choices_as_categories(result):
@@ -138,7 +171,8 @@ def test_the_terminal_says_the_same(result):
     assert arms_table(result).row_count == 3 + 3 + 1
     for winner in result["arms"]["plain"]["winners"]:
         assert f"lr {winner['values']['optimizer.lr']:.4g}" in text
-    assert f"{result['arms']['plain']['budget']['seconds'] / 60:.1f}" in text
+    for clock in ("seconds", "own_clock"):
+        assert f"{result['arms']['plain']['budget'][clock] / 60:.1f}" in text
 
 
 def test_other_results_are_refused(result, tmp_path):

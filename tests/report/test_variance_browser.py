@@ -16,7 +16,7 @@ pytest.importorskip("selenium", reason="the browser test needs selenium: pip ins
 pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="the browser test needs chromium and chromedriver: apt-get install chromium-driver"
 )
-PICTURES = ("spread", "sources", "agreement")
+PICTURES = ("against", "sources", "spread", "agreement")
 
 
 @pytest.fixture(scope="module")

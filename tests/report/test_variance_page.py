@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,16 @@ from page import Page, agrees, at
 from sample_variance import variance_result
 
 from reinvest.core.errors import InvalidValue
-from reinvest.report.variance import RUNS, print_variance, render_variance, table_rows, write_variance
-from reinvest.report.variance_charts import agreement_figure, sources_figure, spread_figure
+from reinvest.report.variance import (
+    RUNS,
+    has_pairs,
+    pairs_table,
+    print_variance,
+    render_variance,
+    table_rows,
+    write_variance,
+)
+from reinvest.report.variance_charts import against_figure, agreement_figure, sources_figure, spread_figure
 
 
 @pytest.fixture
@@ -30,10 +40,10 @@ def test_every_figure_on_the_page_is_in_the_twin(sources: bool, accuracy: bool) 
     for figure in page.figures:
         assert agrees(figure, at(result, figure.path)), figure
     assert json.loads(page.scripts["result"]) == result
-    assert ("Which source of randomness it is" in page.text) == sources
-    assert ("Binomial floor" in page.text) == accuracy
+    assert ("Which source of randomness makes runs differ" in page.text) == sources
+    assert ("Binomial" in page.text) == accuracy
     assert set(json.loads(page.scripts["pictures"])) == {"spread"} | ({"sources"} if sources else set()) | (
-        {"agreement"} if accuracy else set()
+        {"agreement", "against"} if accuracy else set()
     )
 
 
@@ -46,7 +56,9 @@ def test_names_are_escaped_and_what_was_found_is_said(result: dict[str, Any]) ->
         "Too <few> runs.",
         "was left out: interrupted",
         "1 of 13 runs diverged",
-        "Not explained by one at a time",
+        "Left over",
+        "With which of two runs vary more",
+        "<i>pets other (duration 2ep)",
     ):
         assert part in shown, part
 
@@ -86,12 +98,29 @@ def test_sources_are_drawn_with_their_intervals(result: dict[str, Any]) -> None:
         assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(100 * part["sd_low"])
 
 
+def test_two_recipes_are_drawn_run_by_run_with_their_means(result: dict[str, Any]) -> None:
+    figure = against_figure(result)
+    runs, mean, other_runs, other_mean = figure.data
+    assert list(runs.x) == [run["value"] for run in result["runs"]]
+    assert list(other_runs.x) == result["against"]["values"]
+    for trace in (mean, other_mean):
+        summary = at(result, trace.meta["path"])
+        assert list(trace.x) == [summary["low"], summary["mean"], summary["high"]]
+    assert len({*runs.y, *mean.y, *other_runs.y, *other_mean.y}) == 4
+    assert "&lt;i&gt;" in figure.layout.yaxis.ticktext[0]
+
+
 def test_the_curve_of_agreement_is_cut_above_what_divides_the_runs(result: dict[str, Any]) -> None:
     figure = agreement_figure(result)
     (curve,) = figure.data
     assert list(curve.x) == [0.0, 0.2, 0.5, 0.9, 1.0]
     assert [row[0] for row in curve.customdata] == [0.0, 0.01, 0.04, 0.12, 1.0]
     assert figure.layout.yaxis.range[1] == pytest.approx(1.15 * 0.12) and curve.line.shape == "hv"
+
+
+def test_a_page_is_drawn_without_torch() -> None:
+    code = "import sys, reinvest.report.variance, reinvest.report.variance_charts; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_many_runs_are_folded_away() -> None:
@@ -104,10 +133,36 @@ def test_the_terminal_says_the_same(result: dict[str, Any]) -> None:
     console = Console(record=True, width=160, force_terminal=False)
     print_variance(result, console)
     text = console.export_text()
-    for part in (result["title"], "initial weights", "not explained", "<i>pets other", "too <few> runs", "beef"):
+    for part in (
+        result["title"],
+        "initial weights",
+        "left over",
+        "<i>pets other",
+        "told apart",
+        "too <few> runs",
+        "beef",
+    ):
         assert (part in text) == (part != "beef"), part
     for statement in result["statements"]:
         assert statement[:60] in text
+
+
+def test_pairs_say_whether_they_are_told_apart(result: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    pairs = result["sources"]["compared"]["pairs"]
+    assert {bool(pair["larger"]) for pair in pairs} == {True, False}
+    console = Console(record=True, width=200, force_terminal=False)
+    console.print(pairs_table(result))
+    rows = [line for line in console.export_text().splitlines() if " to " in line]
+    assert [
+        (" yes " in row, f"{pair['low']:.2f} to {pair['high']:.2f}" in row)
+        for row, pair in zip(rows, pairs, strict=True)
+    ] == [(bool(pair["larger"]), True) for pair in pairs]
+    # Below five runs each there is no such table, on the page or in the terminal.
+    few = variance_result(each=3)
+    assert not has_pairs(few) and "With which of two runs vary more" not in Page(render_variance(few)).text
+    assert not has_pairs(variance_result(sources=False))
 
 
 def test_other_results_are_refused(result: dict[str, Any], tmp_path: Path) -> None:

@@ -70,6 +70,37 @@ def test_costs_of_two_chains_in_one_run_add_up(record: Record) -> None:
     assert writer.run.steps == 10 and writer.run.seconds == 4.0 and writer.run.cost["price"] == 0.1
 
 
+def test_what_chains_used_adds_up_over_an_interruption_too(store: Store, record: Record) -> None:
+    used = {"peak_memory": 900, "peak_memory_of": "device", "energy_joules": 4.0, "energy_seconds": 2.0}
+    with pytest.raises(KeyboardInterrupt), record() as writer:
+        writer.begin({"epochs": 1, "examples": 4})
+        writer.end({"steps": 5, "clock": {"seconds": 2.0}, "used": used})
+        writer.save_state({"chain": 1})
+        raise KeyboardInterrupt
+    with record() as again:
+        assert again.load_state() == {"chain": 1}
+        again.begin({"epochs": 1, "examples": 4})
+        again.end({"steps": 5, "clock": {"seconds": 2.0}, "used": used | {"peak_memory": 700}})
+    cost = store.get(again.id).cost
+    assert cost == cost | used | {"energy_joules": 8.0, "energy_seconds": 4.0} and cost["seconds"] == 4.0
+
+
+def test_the_device_of_a_chain_is_among_the_facts_and_not_in_its_plan(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def found(about: dict[str, object]) -> dict[str, object]:
+        asked.append(about.get("device"))
+        return {"hardware": {"device": str(about.get("device"))}, "software": {}}
+
+    monkeypatch.setattr("reinvest.store.facts.found", found)
+    with store.record("mine", task="digits") as writer:
+        writer.begin({"epochs": 1, "examples": 4, "device": "cuda:1"})
+    assert asked == [None, "cuda:1"] and writer.run.facts["hardware"] == {"device": "cuda:1"}
+    assert "device" not in writer.run.training
+
+
 def test_a_chain_that_ends_after_the_run_was_ended_still_counts(store: Store, record: Record) -> None:
     with record() as writer:
         writer.finish("diverged")

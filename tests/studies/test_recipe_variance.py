@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ def test_named_and_filtered_runs_give_the_same(store: Store) -> None:
     assert by_loss["summary"]["mean"] != by_recipe["summary"]["mean"]
 
 
+def test_luck_with_the_examples_is_that_of_accuracies_alone(store: Store) -> None:
+    found = variance(store, recipe=RECIPE, metric="loss", device="cpu").result
+    assert found["agreement"]["spread"] is None and 0 <= found["agreement"]["churn"] <= 1
+    assert not any("luck" in line for line in found["statements"])
+
+
 def test_two_recipes_are_set_against_each_other(store: Store) -> None:
     found = variance(store, recipe=LONG, against=RECIPE, predict=False).result
     mine = [run["value"] for run in found["runs"]]
@@ -80,11 +87,24 @@ def test_two_recipes_are_set_against_each_other(store: Store) -> None:
     # Runs that lost their way take no part, on either side, and are told of on both.
     assert found["against"]["summary"]["diverged"] == 1
     assert any("1 more of that diverged and takes no part" in line for line in found["statements"])
+    # The two go by what differs between them, and by the names that they were given.
+    assert found["against"]["changed"] == [{"field": "duration", "first": "4ep", "second": "2ep"}]
+    assert found["against"]["names"] == ["these runs (duration 4ep)", "the other recipe (duration 2ep)"]
+    named = variance(store, recipe=LONG, against=RECIPE, predict=False, names=("long.yaml", "short.yaml")).result
+    assert (
+        "the one of long.yaml (duration 4ep) is better than the one of short.yaml (duration 2ep)"
+        in named["statements"][0]
+    )
+    assert any("few runs of short.yaml: 3, of which little can be said" in note for note in named["notes"])
     # A smaller loss is the better one.
     by_loss = variance(store, recipe=LONG, against=ids(store, RECIPE)[0], metric="loss", predict=False).result
     assert by_loss["against"]["difference"]["mean"] < 0 and by_loss["against"]["better"]["probability"] > 0.5
     with pytest.raises(DataError, match="compared on one test set, got run"):
         variance(store, recipe=RECIPE, against=OTHER_DATA, predict=False)
+    with pytest.raises(
+        InvalidValue, match=r"two different recipes are set against each other, got .* twice; name another"
+    ):
+        variance(store, recipe=RECIPE, against=ids(store, RECIPE)[0], predict=False)
 
 
 def test_what_cannot_stand_in_one_spread_is_refused(store: Store, tmp_path: Path) -> None:
@@ -164,6 +184,9 @@ def test_a_result_is_kept_and_read_again(store: Store, tmp_path: Path) -> None:
     kept = read_variance(tmp_path / "v.json")
     assert Variance(kept).statements == found.statements and kept["reproduce"] == {"command": "again"}
     assert str(found) == "\n".join(found.statements)
+    (tmp_path / "early.json").write_text(json.dumps({**kept, "schema": 1}))
+    with pytest.raises(InvalidValue, match=r"from schema 2 on, got 1 in early.json; run reinvest variance again"):
+        read_variance(tmp_path / "early.json")
     (tmp_path / "w.json").write_text('{"kind": "other"}')
     with pytest.raises(CorruptFile):
         read_variance(tmp_path / "w.json")

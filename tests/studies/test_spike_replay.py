@@ -17,7 +17,8 @@ from reinvest.core.errors import CorruptFile, InvalidValue
 from reinvest.core.recipe import SOURCES
 from reinvest.dynamics.spike_findings import spikes_of
 from reinvest.studies import spikes
-from reinvest.studies.spikes import _compared, read_spikes, replay_spikes, spike_result
+from reinvest.studies.spikes import _compared, replay_spikes
+from reinvest.studies.spikes_result import read_spikes, spike_result
 
 WATCH = {"name": "SpikeWatch", "window": 40}
 PLAIN = ri.Recipe(
@@ -238,6 +239,7 @@ def test_the_result_is_plain_and_is_read_again(leapt: Any, store: ri.Store, tmp_
     path = tmp_path / "spikes.json"
     path.write_text(text)
     assert read_spikes(path) == result == json.loads(text)
+    assert result["unjudged"] == 30 and result["notes"][0].startswith("the first 30 of 96 steps cannot be judged")
     assert result["series"]["loss"]["steps"] == list(range(96))
     heat = result["spikes"][0]["heat"]
     assert len(heat["z"]) == len(heat["layers"]) and {len(row) for row in heat["z"]} == {len(heat["steps"])}
@@ -247,7 +249,7 @@ def test_the_result_is_plain_and_is_read_again(leapt: Any, store: ri.Store, tmp_
 
 
 def test_a_long_series_keeps_its_highest_points() -> None:
-    from reinvest.studies.spikes import POINTS, _thinned
+    from reinvest.studies.spikes_result import POINTS, _thinned
 
     values = torch.rand(10 * POINTS, generator=torch.Generator().manual_seed(0))
     values[12345] = 50.0

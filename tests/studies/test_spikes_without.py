@@ -13,7 +13,7 @@ import torch
 import reinvest as ri
 from reinvest.core.errors import InvalidValue
 from reinvest.dynamics.spike_findings import spikes_of
-from reinvest.studies.spikes import spike_result
+from reinvest.studies.spikes_result import spike_result
 from reinvest.studies.spikes_without import Without, replay_without
 
 WATCH = {"name": "SpikeWatch", "window": 40}

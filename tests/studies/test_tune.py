@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import json
 import math
 
@@ -13,10 +13,12 @@ from test_tune_plan import changed
 import reinvest as ri
 from reinvest.core.errors import CorruptFile, InvalidValue, ReinvestError, SchemaTooNew, UnknownName
 from reinvest.core.hardware import facts
+from reinvest.evaluation import blocks
 from reinvest.evaluation.drawing import mean_curve
 from reinvest.evaluation.timing import ArmTiming, Block, timing_block
-from reinvest.studies import tune_final, tune_trials
-from reinvest.studies.tune import TuneListener, estimate_tuning, metric_of, tune
+from reinvest.studies import tune as tune_module
+from reinvest.studies import tune_final, tune_prices, tune_trials
+from reinvest.studies.tune import TuneListener, metric_of, tune
 from reinvest.studies.tune_curves import best_of
 from reinvest.studies.tune_final import lost_studies
 from reinvest.studies.tune_plan import TuningPlan
@@ -36,30 +38,45 @@ def plan_of(**changes):
     return TuningPlan.from_dict(changed(baseline=BASELINE, **{**METHOD, **changes}))
 
 
-@pytest.fixture(scope="module")
-def steps_are_time():
-    """Device-seconds by counting: this machine's own differ by more than budgets may."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune_trials, "device_seconds", lambda run: 0.01 * run.steps)
-        yield
+STEP = {"baseline": 0.01, "smooth": 0.01}
+"""Seconds of a step of each arm, and of any other."""
+
+
+def block_of(seconds):
+    """A timing block in no time, in which a step of an arm takes what `seconds` says."""
+
+    def block(recipes, baseline, *, rounds, on_round, **_):
+        on_round(rounds)
+        each = {name: seconds.get(name.partition(",")[0], 0.01) for name in recipes}
+        arms = {
+            n: ArmTiming({}, s, math.log(s / each[baseline]), 0.0 if n == baseline else 1e-6, 9.0)
+            for n, s in each.items()
+        }
+        return Block(rounds, "cpu", 0.0, arms, ["made up"])
+
+    return block
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_block():
-    """The timing block in no time: all arms cost the same."""
-
-    def block(recipes, baseline, *, rounds, device, on_round):
-        on_round(rounds)
-        arms = {n: ArmTiming({}, 0.001, 0.0, 0.0 if n == baseline else 1e-6, 9.0) for n in recipes}
-        return Block(rounds, "cpu", 0.0, arms, ["made up"])
-
+def quick_blocks():
+    """Timing blocks in no time: all arms cost the same. Gives the real one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune_final, "timing_block", block)
+        for module in (blocks, tune_prices):
+            patch.setattr(module, "timing_block", block_of(STEP))
         yield timing_block
 
 
+@pytest.fixture
+def dearer(monkeypatch):
+    """From now on a step of the second arm takes 1.2 times as long, whatever the store keeps."""
+    for module in (blocks, tune_prices):
+        monkeypatch.setattr(module, "timing_block", block_of({"smooth": 0.012}))
+    monkeypatch.setattr(blocks, "_read", lambda file: None)
+    monkeypatch.setattr(tune_module, "prices_kept", lambda *asked: None)
+
+
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, steps_are_time):
+def done(tmp_path_factory):
     store = ri.Store(tmp_path_factory.mktemp("tuned") / "runs")
     told = []
     listener = TuneListener(
@@ -135,7 +152,11 @@ def test_bands_are_as_wide_as_the_tunings_lie_apart(done):
 def test_budgets_and_curves(done):
     _, found, _, _ = done
     for name, arm in found.result["arms"].items():
-        assert arm["budget"] == pytest.approx({"trials": 12, "diverged": 0, "seconds": 0.96, "spent": 0.96})
+        assert arm["budget"] == pytest.approx(
+            {"trials": 12, "diverged": 0, "seconds": 0.96, "spent": 0.96, "own_clock": arm["budget"]["own_clock"]}
+        )
+        own_clocks = [t["own_clock"] for t in found.result["tried"] if t["arm"] == name]
+        assert arm["budget"]["own_clock"] == pytest.approx(math.fsum(own_clocks)) and min(own_clocks) > 0
         own = [[t["quality"] for t in found.result["tried"] if (t["arm"], t["study"]) == (name, s)] for s in (1, 2, 3)]
         assert [p["k"] for p in arm["best_of"]] == [1, 2]
         for point in arm["best_of"]:
@@ -183,9 +204,9 @@ def test_winners_that_diverge_in_the_comparison_are_refused(done, monkeypatch):
     assert judged.verdict == "not comparable" and "at 16st has 2" in judged.reasons[0]
 
 
-def test_one_tuning_makes_a_claim_about_recipes(done, quick_block, monkeypatch):
+def test_one_tuning_makes_a_claim_about_recipes(done, quick_blocks, monkeypatch):
     store, *_ = done
-    monkeypatch.setattr(tune_final, "timing_block", quick_block)  # the real one
+    monkeypatch.setattr(blocks, "timing_block", quick_blocks)  # the real one
     found = tune(plan_of(studies=1, seeds=3), store, workers=1)
     assert found.verdicts["smooth"].claim == "recipe"
     # The trials of the first study, and the runs of its winners with the first seed.
@@ -210,35 +231,103 @@ def test_the_blocks_error_is_shared_by_an_arm_and_never_made_smaller():
     assert error["df"] == 7.0
 
 
-def test_unequal_budgets_are_refused_and_cost_no_comparison(done, monkeypatch):
+def test_unequal_budgets_are_refused_before_anything_is_paid(dearer, tmp_path):
+    store = ri.Store(tmp_path / "runs")
+    told = []
+    with pytest.raises(InvalidValue, match="tuning budgets may differ by at most 10 %") as caught:
+        tune(plan_of(), store, workers=1, listener=TuneListener(pricing=lambda *seen: told.append(seen)))
+    assert "got 0.960 s of device time for 'baseline' and 1.15 s for 'smooth'" in str(caught.value)
+    assert "duration: {baseline: 8st, smooth: 7st}" in str(caught.value)
+    assert told == [(10, 10)] and store.runs() == []
+    # A refusal is not kept: the machine may be quieter the next time.
+    assert not (store.path / "tuned").exists()
+
+
+def test_a_tuning_that_is_continued_has_the_prices_that_it_began_with(tmp_path, monkeypatch):
+    store, plan = ri.Store(tmp_path / "runs"), plan_of(trials=2)
+
+    def stop(*told):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(plan, store, workers=1, listener=TuneListener(tried=stop))
+    assert len(store.runs()) == 1
+    monkeypatch.setattr(tune_prices, "timing_block", block_of({"smooth": 0.02}))
+    budget = {name: arm["budget"]["seconds"] for name, arm in tune(plan, store, workers=1).result["arms"].items()}
+    assert budget["smooth"] == pytest.approx(budget["baseline"])
+
+
+def test_before_adaptive_trials_are_paid_it_is_told_that_their_budgets_may_change(tmp_path):
+    def stop(*told):
+        raise KeyboardInterrupt
+
+    told, sizes = [], {"batch_size": [25, 50]}
+    listener = TuneListener(warned=told.append, trying=stop)
+    plan = plan_of(spaces={"baseline": sizes, "smooth": sizes}, sampler="tpe", duration="1ep")
+    with pytest.raises(KeyboardInterrupt):
+        tune(plan, ri.Store(tmp_path / "runs"), workers=1, listener=listener)
+    assert len(told) == 2 and all("TPE follows what it finds" in sentence for sentence in told)
+
+
+def test_on_a_busy_machine_a_refusal_says_so(dearer, tmp_path, monkeypatch):
+    made = tune_prices.timing_block
+    monkeypatch.setattr(
+        tune_prices, "timing_block", lambda *a, **k: dataclasses.replace(made(*a, **k), flags=("timing disturbed",))
+    )
+    with pytest.raises(InvalidValue, match="smooth: 7st}, or try again when the machine is quieter"):
+        tune(plan_of(), ri.Store(tmp_path / "runs"), workers=1)
+
+
+def test_trials_that_are_there_are_refused_with_their_page_and_cost_no_comparison(done, dearer):
     store, *_ = done
     before = len(store.runs())
-    seconds = itertools.cycle([1.0, 1.2])  # trials are told arm by arm
-    monkeypatch.setattr(tune_trials, "device_seconds", lambda run: next(seconds))
     found = tune(plan_of(), store, workers=1)
     judged = found.verdicts["smooth"]
-    assert judged.verdict == "not comparable"
-    assert "tuning budgets may differ by at most 10 %" in judged.reasons[0]
-    assert "12 seconds" in judged.reasons[0] and "14.4" in judged.reasons[0]
-    assert "{smooth: ..., baseline: 8st}" in judged.reasons[0]
+    assert judged.verdict == "not comparable" and "at most 10 %" in judged.reasons[0]
     assert found.result["comparison"] is None and len(store.runs()) == before
     assert claim_text(found.result).startswith("no claim")
     assert found.result["cost"]["runs"] == 24
 
 
-def test_shorter_trials_of_the_dearer_arm_make_budgets_equal(done, monkeypatch):
-    store, *_ = done
-    price = {"baseline": 0.01, "smooth": 0.02}
-    monkeypatch.setattr(
-        tune_trials, "device_seconds", lambda run: run.steps * price["smooth" if run.config["methods"] else "baseline"]
-    )
-    plan = plan_of(studies=1, seeds=3, duration={"baseline": "8st", "smooth": "4st"}, trials=2)
-    found = tune(plan, store, workers=1)
-    assert {a["budget"]["seconds"] for a in found.result["arms"].values()} == {0.16}
+def test_a_busy_machine_changes_no_budget(done, monkeypatch):
+    store, first, *_ = done
+    told = tune_trials.Walk.tell
+
+    def slower(walk, run):
+        trial = told(walk, run)
+        return tune_trials.replace(trial, own_seconds=trial.own_seconds * (3.0 if trial.arm == "smooth" else 1.0))
+
+    monkeypatch.setattr(tune_trials.Walk, "tell", slower)
+    found = tune(plan_of(), store, workers=1)
+    before, after = (r["arms"]["smooth"]["budget"] for r in (first.result, found.result))
+    assert after["own_clock"] == pytest.approx(3 * before["own_clock"])
+    assert after["seconds"] == before["seconds"]
     assert found.verdicts["smooth"].verdict != "not comparable"
 
 
-def test_an_arm_whose_trials_all_diverge_is_refused_with_its_study(tmp_path, steps_are_time):
+def test_prices_are_in_the_result_and_those_of_winners_are_checked(done, monkeypatch):
+    store, first, *_ = done
+    assert [(r["arm"], r["value"]) for r in first.result["prices"]["steps"]] == [
+        ("baseline", None), ("smooth", None), ("smooth", 0.2),
+    ]  # fmt: skip
+    assert not any("its budget was charged" in flag for flag in first.result["flags"])
+    monkeypatch.setattr(blocks, "timing_block", block_of({"smooth": 0.013}))
+    monkeypatch.setattr(blocks, "_read", lambda file: None)
+    flags = [flag for flag in tune(plan_of(), store, workers=1).result["flags"] if "its budget was charged" in flag]
+    assert len(flags) == 3 and "the winner of smooth, study 1 takes 1.30 times the baseline's" in flags[0]
+
+
+def test_shorter_trials_of_the_dearer_arm_make_budgets_equal(done, monkeypatch):
+    store, *_ = done
+    for module in (blocks, tune_prices):
+        monkeypatch.setattr(module, "timing_block", block_of({"smooth": 0.02}))
+    plan = plan_of(studies=1, seeds=3, duration={"baseline": "8st", "smooth": "4st"}, trials=2)
+    found = tune(plan, store, workers=1)
+    assert {round(a["budget"]["seconds"], 9) for a in found.result["arms"].values()} == {0.16}
+    assert found.verdicts["smooth"].verdict != "not comparable"
+
+
+def test_an_arm_whose_trials_all_diverge_is_refused_with_its_study(tmp_path):
     wild = {"optimizer.lr": {"low": 1e18, "high": 1e30, "log": True}}
     tame = {"optimizer.lr": {"low": 0.05, "high": 1.0, "log": True}}
     arms = {"smooth": {"methods": ["LabelSmoothing"]}, "soft": {"methods": [{"LabelSmoothing": {"alpha": 0.3}}]}}
@@ -282,13 +371,3 @@ def test_the_metric_is_one_that_training_logs():
     assert (loss.name, loss.higher_is_better, loss.sign) == ("loss", False, -1)
     with pytest.raises(UnknownName, match="accuracy, loss"):
         metric_of(plan_of(metric="f1"))
-
-
-def test_the_estimate_counts_runs_and_prices_budgets(done, tmp_path):
-    store, *_ = done
-    cost = estimate_tuning(plan_of(), ri.Store(tmp_path / "new"), workers=1)
-    assert (cost["trials"], cost["found"], cost["runs"]) == (24, 0, 24)
-    assert cost["hours"] > 0 and set(cost["trial_seconds"]) == {"baseline", "smooth"}
-    assert estimate_tuning(plan_of(), store, workers=1)["found"] == 24
-    unequal = estimate_tuning(plan_of(duration={"baseline": "8st", "smooth": "80st"}), store, workers=1)
-    assert unequal["equal"] is False

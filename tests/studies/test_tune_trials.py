@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from test_tune_plan import changed
 
@@ -14,9 +12,8 @@ from reinvest.studies.sequence_judge import Metric
 from reinvest.studies.tune_plan import TuningPlan
 from reinvest.studies.tune_trials import (
     Trial,
-    budgets,
     counted_qualities,
-    trials_there,
+    trials_found,
     try_all,
     tuned,
     winner_of,
@@ -35,9 +32,9 @@ def plan_of(**changes):
     )
 
 
-def trial(quality, seconds=1.0, arm="a", study=1, number=1):
+def trial(quality, arm="a", study=1, number=1):
     status = "diverged" if quality is None else "finished"
-    return Trial(arm, study, number, {"optimizer.lr": 0.1}, 0, "r", status, quality, seconds, {})
+    return Trial(arm, study, number, {"optimizer.lr": 0.1}, 0, "r", status, quality, 8, 8, 1.0, 0.0, {})
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +51,8 @@ def test_every_arm_and_study_has_its_trials(tried):
     assert [(t.arm, t.study, t.number) for t in trials] == [
         (a, 1, n) for a in ("baseline", "smooth") for n in range(1, 5)
     ]
-    assert len(store.runs()) == 8 and all(t.quality is not None and t.seconds > 0 for t in trials)
+    assert len(store.runs()) == 8 and all(t.quality is not None and t.own_seconds > 0 for t in trials)
+    assert {(t.steps, t.done, t.once) for t in trials} == {(2, 2, 0.0)}
     assert seen == [(k, 8, False) for k in range(1, 9)]
     assert {t.seed for t in trials} == {run.seed for run in store.runs()} and len({t.seed for t in trials}) == 8
     for one in trials:
@@ -71,7 +69,7 @@ def test_they_are_found_and_not_trained_again(tried):
     assert try_all(plan, store, Machine(), ACCURACY, lambda *told: seen.append(told)) == trials
     assert len(store.runs()) == 8
     assert seen == [(2 * k, 8, True) for k in range(1, 5)]
-    assert trials_there(plan, store, ACCURACY) == 8
+    assert len(trials_found(plan, store, ACCURACY)) == 8
 
 
 def test_an_interrupted_tuning_is_continued_with_the_same_proposals(tried, tmp_path, monkeypatch):
@@ -87,7 +85,7 @@ def test_an_interrupted_tuning_is_continued_with_the_same_proposals(tried, tmp_p
     with pytest.raises(KeyboardInterrupt):
         try_all(plan, store, Machine(), ACCURACY, stop)
     assert len(store.runs()) == 5
-    assert trials_there(plan, store, ACCURACY) == 5
+    assert len(trials_found(plan, store, ACCURACY)) == 5
     again = try_all(plan, store, Machine(), ACCURACY)
     assert len(store.runs()) == 8
     assert [(t.values, t.seed, t.quality) for t in again] == [(t.values, t.seed, t.quality) for t in trials]
@@ -113,9 +111,9 @@ def test_a_trial_that_diverges_is_a_trial(tmp_path):
     found = try_all(plan, ri.Store(tmp_path / "runs"), Machine(), ACCURACY)
     assert [(t.status, t.quality) for t in found[:2]] == [("diverged", None)] * 2
     assert winner_of(found[:2], ACCURACY) is None and winner_of(found[2:], ACCURACY) is not None
-    assert budgets(found)["baseline"]["diverged"] == 2
+    assert all(t.steps == 20 and t.done < 20 for t in found[:2])
     # Found again, although they did not finish.
-    assert trials_there(plan, ri.Store(tmp_path / "runs"), ACCURACY) == 4
+    assert len(trials_found(plan, ri.Store(tmp_path / "runs"), ACCURACY)) == 4
 
 
 def plan_dict_space():
@@ -136,17 +134,6 @@ def test_a_diverged_trial_has_the_worst_quality_of_all_arms():
     assert counted_qualities([trial(None)], ACCURACY) == {}
 
 
-def test_budgets_are_sums_and_time_set_aside_is_charged():
-    trials = [trial(0.5, 4.0), trial(0.4, 6.0, number=2), trial(None, 1.0, number=3), trial(0.1, 3.0, arm="b")]
-    assert budgets(trials) == {
-        "a": {"trials": 3, "diverged": 1, "seconds": 15.0, "spent": 11.0},
-        "b": {"trials": 1, "diverged": 0, "seconds": 3.0, "spent": 3.0},
-    }
-    assert budgets([trial(None, 9.0), trial(0.5, 4.0)])["a"]["seconds"] == 13.0
-    assert budgets([trial(None, 2.0)])["a"]["seconds"] == 2.0
-    assert math.isnan(budgets([trial(0.5, math.nan)])["a"]["seconds"])
-
-
 def test_a_winner_is_its_values_at_another_duration():
     recipe = plan_of().recipe("baseline")
     made = tuned(recipe, trial(0.5), "8ep")
@@ -165,7 +152,7 @@ def test_the_sampler_is_told_of_losses_with_their_sign(monkeypatch):
     monkeypatch.setattr(tune_trials, "Asker", Recording)
 
     class Run:
-        seed, id, status, seconds, facts = 1, "r", "finished", 1.0, {}
+        seed, id, status, seconds, steps, facts, cost, training = 1, "r", "finished", 1.0, 2, {}, {}, {"total_steps": 2}
 
         def quality(self, metric, split):
             assert (metric, split) == ("loss", "validation")

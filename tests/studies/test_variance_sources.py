@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from reinvest.core.errors import InvalidValue, UnknownName
 from reinvest.core.recipe import SOURCES, Recipe
+from reinvest.evaluation.variance_ratio import runs_to_tell
 from reinvest.loop.train import train
 from reinvest.store import Store
 from reinvest.studies.variance_sources import SourcesPlan, drawing, estimate_sources, read_plan, variance_sources
@@ -42,7 +47,57 @@ def test_each_arm_leaves_one_source_free_and_runs_differ_in_name_alone() -> None
     assert len(jobs) == 4 * 4 == len({job.identity for job in jobs})
     # Whatever the first replicate is cut to, every arm has had its turn.
     assert [job.arm for job in jobs[:4]] == ["", "none", "init", "order"]
-    assert {job.seed for job in jobs} == {0, 1, 2, 3}
+    assert [job.seed for job in jobs if job.arm == ""] == [0, 1, 2, 3]
+    assert [job.seed for job in SourcesPlan(PLAIN, runs=4, held=2).jobs() if job.arm == ""] == [0, 1, 3, 4]
+
+
+def decided(plan: SourcesPlan) -> list[tuple[str, tuple[int, ...]]]:
+    """Of every run its arm and the seeds of the sources that are looked at: two alike are one computation."""
+    looked_at = plan.looked_at
+    return [
+        (job.arm, tuple(job.what.seed_of(name, job.seed) for name in looked_at))  # type: ignore[union-attr]
+        for job in plan.jobs()
+    ]
+
+
+FAR = SourcesPlan(PLAIN, runs=3, sources=("init",)).seeds("init")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(3, 12), st.one_of(st.integers(-3, 14), st.sampled_from(FAR), st.integers(-(2**40), 2**40)))
+def test_no_two_runs_are_one_computation_but_those_with_everything_held(runs: int, held: int) -> None:
+    plan = SourcesPlan(PLAIN, runs=runs, sources=("init", "order", "dropout"), held=held)
+    found = decided(plan)
+    kept = [seeds for arm, seeds in found if arm == "none"]
+    free = [seeds for arm, seeds in found if arm != "none"]
+    assert kept == [(held,) * 3] * runs and (held,) * 3 not in free
+    assert len(set(free)) == len(free) == runs * (1 + 3)
+    # A part and the whole share no draw of a source either, so that their spreads are independent.
+    whole_seeds = {seed for arm, seeds in found if arm == "" for seed in seeds}
+    part_seeds = {seed for arm, seeds in found if arm not in ("", "none") for seed in seeds} - {held}
+    assert not whole_seeds & part_seeds and held not in whole_seeds
+    # More runs keep those that there were.
+    assert decided(replace(plan, runs=runs + 1))[: len(found)] == found
+
+
+def test_runs_with_everything_held_have_the_same_bits_and_all_others_their_own(tmp_path: Path) -> None:
+    plan = SourcesPlan(PLAIN, runs=3)
+    with Store(tmp_path) as store:
+        found = variance_sources(plan, store, workers=1).result
+        arms = {name: plan.arm(name) for name in ("", "none", "init", "order")}
+        bits: dict[str, list[str]] = {name: [] for name in arms}
+        for run in store.runs():
+            (name,) = (name for name, arm in arms.items() if run.config.get("seeds", {}) == arm.seeds)
+            bits[name].append(hashlib.sha256((run.path / "weights.safetensors").read_bytes()).hexdigest())
+        # A source alone free, at the held seed, would be the computation with everything held once more.
+        train(plan.arm("order"), plan.held, store, device="cpu", progress=False)
+        again = next(
+            run for run in store.runs() if run.seed == plan.held and run.config["seeds"] == arms["order"].seeds
+        )
+        again_bits = hashlib.sha256((again.path / "weights.safetensors").read_bytes()).hexdigest()
+    assert {name: len(own) for name, own in bits.items()} == {"": 3, "none": 3, "init": 3, "order": 3}
+    assert len(set(bits["none"])) == 1 and found["sources"]["same_bits"] and again_bits == bits["none"][0]
+    assert len({one for own in bits.values() for one in own}) == 3 * 3 + 1
 
 
 def test_the_table_is_that_of_the_runs(tmp_path: Path) -> None:
@@ -50,6 +105,7 @@ def test_the_table_is_that_of_the_runs(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         cost = estimate_sources(plan, store, workers=1)
         assert (cost["runs"], cost["found"], cost["sources"]) == (12, 0, ["init", "order"]) and cost["hours"] > 0
+        assert (cost["tells"], cost["twice"]) == (None, runs_to_tell(2.0))
         found = variance_sources(plan, store, workers=1).result
         sources = found["sources"]
         by_arm = {

@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 
 from ..core.errors import InvalidValue
 from ._output import Output, plural, time_text
+from ._parser import Parser, option
 from ._verdicts import exit_code, print_table
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ..evaluation.study import Study
 
 QUIET_SECONDS = 15.0
+MEASURED = 0.05
+"""Share of the work that is done after the first run before a time left is told."""
 ASK_ABOVE_HOURS = 1.0
 """Hours of training from which on a terminal is asked first."""
 
@@ -34,7 +37,10 @@ class Display:
     def __init__(self) -> None:
         self.total = self.done = 0
         self.work = self.worked = 0.0
-        self._begun = self._said = time.monotonic()
+        self._open: dict[str, float] = {}
+        self._unknown = 0
+        self._first: tuple[float, float] | None = None
+        self._said = time.monotonic()
         self._bar: Any = None
         self._row: Any = None
         self._clock: Any = None
@@ -66,10 +72,14 @@ class Display:
 
     def planned(self, jobs: Sequence[Job], todo: Sequence[Job]) -> None:
         """Work is counted in epochs (or steps), so that the time left is right for runs of unequal length."""
-        self.total, self.work = len(todo), sum(map(_amount, todo))
-        self._begun = time.monotonic()
+        self._open = _amounts(todo)
+        unknown = [job for job in todo if not job.identity]
+        self._unknown = len(unknown)
+        self.total = len(self._open) + self._unknown
+        self.work = sum(self._open.values()) + sum(map(_amount, unknown))
+        runs = len(_amounts(jobs)) + sum(not job.identity for job in jobs)
         print(
-            f"{plural(len(jobs), 'run')}, {len(jobs) - len(todo):,} of them in the store already",
+            f"{runs_text(runs, len(jobs))}, {runs - self.total:,} of them in the store already",
             file=sys.stderr,
             flush=True,
         )
@@ -77,12 +87,29 @@ class Display:
             self._row = self._bar.add_task("training", total=self.work, count=f"0/{self.total}")
 
     def finished(self, job: Job) -> None:
-        """One more run is in the store."""
-        self.done, self.worked = self.done + 1, self.worked + _amount(job)
+        """One more point is in the store, and with the first of a run's points the run."""
+        if job.identity in self._open:
+            worked = self._open.pop(job.identity)
+        elif self._unknown:
+            self._unknown, worked = self._unknown - 1, _amount(job)
+        else:
+            return
+        self.done, self.worked = self.done + 1, self.worked + worked
         if self._bar is not None:
             self._bar.update(self._row, completed=self.worked, count=f"{self.done}/{self.total}")
-        left = (time.monotonic() - self._begun) * (self.work - self.worked) / self.worked
-        self._say(f"training: {self.done}/{self.total} runs, about {time_text(left)} left", always=False)
+        left = self._left(time.monotonic())
+        told = "time left not known yet" if left is None else f"about {time_text(left)} left"
+        self._say(f"training: {self.done}/{self.total} runs, {told}", always=False)
+
+    def _left(self, now: float) -> float | None:
+        """Seconds, by the pace since the first run ended (before lies the start of the workers); None before much of it."""
+        if self._first is None:
+            self._first = now, self.worked
+        begun, before = self._first
+        measured = self.worked - before
+        if measured < MEASURED * self.work or not now > begun:
+            return None
+        return (now - begun) * (self.work - self.worked) / measured
 
     def timing(self, turn: int, rounds: int) -> None:
         """The paired timing block has finished a round (0: the one that only warms up)."""
@@ -99,10 +126,28 @@ class Display:
         self._say(f"look {look.place + 1} of {len(look.looks)}, at {look.seeds} seeds: {found}")
 
 
+def _amounts(jobs: Sequence[Job]) -> dict[str, float]:
+    """The work of every run of these jobs: of one that stands for several durations that of the longest.
+
+    Jobs without an identity (of sequences, whose later recipes are not known yet) are a run each and left out.
+    """
+    found: dict[str, float] = {}
+    for job in jobs:
+        if job.identity:
+            found[job.identity] = max(_amount(job), found.get(job.identity, 0.0))
+    return found
+
+
 def _amount(job: Job) -> float:
     from ..core.duration import Duration
+    from ..evaluation.onerun import COOLDOWN
 
-    return Duration.parse(job.duration).amount
+    return Duration.parse(job.duration).amount * (1.0 if job.trunk is None else COOLDOWN)
+
+
+def runs_text(runs: int, points: int) -> str:
+    """ "24 runs", and where one run stands for several points "6 runs for 24 points"."""
+    return plural(runs, "run") + ("" if points == runs else f" for {plural(points, 'point')}")
 
 
 @contextlib.contextmanager
@@ -214,6 +259,36 @@ def agreed(runs: int, hours: float) -> bool:
         return True
     print(f"{runs:,} runs, about {hours:.1f} hours; go on? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def prices_option(parser: Parser, does: str) -> None:
+    """--prices, a table of what devices cost."""
+    option(
+        parser,
+        "--prices",
+        type=str,
+        metavar="FILE.yaml",
+        help=f"currency, and per_hour: the price of an hour by device; {does} (devices: reinvest runs show)",
+    )
+
+
+def prices_of(options: Namespace) -> Prices | None:
+    """The prices, refused before anything is trained if this machine's device has none."""
+    if not options.get("prices"):
+        return None
+    from ..evaluation.costs import read_prices
+
+    prices = read_prices(options.prices)
+    prices.of(device_of(options))
+    return prices
+
+
+def device_of(options: Namespace) -> str:
+    """The name of the device that the options choose, as runs keep it."""
+    from ..core.hardware import facts
+    from ..loop.train import device_named
+
+    return str(facts(device_named(options.device, "a study trains"))["hardware"]["device"])
 
 
 def machine_of(options: Namespace) -> dict[str, Any]:

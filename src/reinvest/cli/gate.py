@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from ._study import listening, machine_of
 from ._verdicts import target
 from .ablate import listed
 from .compare import machine_options
-from .train import recipe_from
+from .train import values_in
 
 CODES = {"not regressed": 0, "regressed": 1, "undecided": 2, "not comparable": 3}
 
@@ -66,20 +69,47 @@ def _arguments(parser: Parser) -> None:
 
 
 def _run(options: Namespace, out: Output) -> int:
+    from ..core.recipe import Recipe
     from ..store import Store
 
     asked: dict[str, Any] = {"durations": listed(options.get("durations"), "--durations"), **machine_of(options)}
-    wanted = 1 if options.record else 2
-    if len(options.files) != wanted:
-        what = "RECIPE.yaml" if options.record else "BASELINE.json RECIPE.yaml"
-        raise InvalidValue(
-            f"reinvest gate{' --record' if options.record else ''} takes {what}, got {' '.join(options.files)!r}; "
-            "see reinvest gate --help"
-        )
-    options["recipe"] = options.files[-1]
-    recipe = recipe_from(options)
+    _check_files(options.files, options.record)
+    recipe = Recipe.from_dict(values_in(options.files[-1]))
     store = Store(options.store)
     return _record(options, recipe, store, asked, out) if options.record else _gate(options, recipe, store, asked, out)
+
+
+def _check_files(files: list[str], record: bool) -> None:
+    """Refuse files that are not those of the command, with the way to call it."""
+    from ..studies.gate_baseline import is_baseline
+
+    usage = "reinvest gate --record RECIPE.yaml" if record else "reinvest gate BASELINE.json RECIPE.yaml"
+    what = "a recipe to record" if record else "a baseline and then a recipe"
+    if len(files) != (1 if record else 2):
+        given = f"{files[0]} alone" if len(files) == 1 else " ".join(files)
+        raise InvalidValue(f"reinvest gate takes {what}, got {given}; write {usage}")
+    first, last = files[0], files[-1]
+    kinds = [Path(name).suffix.lower() for name in files]
+    swapped = is_baseline(last) or (kinds[0] in (".yaml", ".yml") and kinds[-1] == ".json")
+    if swapped and not record and not is_baseline(first):
+        raise InvalidValue(
+            f"reinvest gate takes {what}, got {first} and {last}, which look swapped; write reinvest gate {last} {first}"
+        )
+    if is_baseline(last):
+        raise InvalidValue(f"reinvest gate takes {what}, got the baseline {last} in its place; write {usage}")
+
+
+@contextlib.contextmanager
+def _watching(folder: str, made: bool, out: Output) -> Iterator[Any]:
+    """A listener that also says, once training is planned and no earlier, that the store's folder is made."""
+
+    def planned(jobs: Any, todo: Any) -> None:
+        if made:
+            out.note(f"no store in {folder} yet: the folder is made, and every run is trained and kept there")
+        listener.planned(jobs, todo)
+
+    with listening() as listener:
+        yield replace(listener, planned=planned)
 
 
 def _record(options: Namespace, recipe: Any, store: Any, asked: dict[str, Any], out: Output) -> int:
@@ -91,21 +121,31 @@ def _record(options: Namespace, recipe: Any, store: Any, asked: dict[str, Any], 
         raise InvalidValue(
             f"a baseline is a JSON file in a folder that exists, got {str(file)!r}; write --out baseline.json"
         )
-    with listening() as listener:
+    made = not store.path.exists()
+    with _watching(options.store, made, out) as listener:
         baseline = record_baseline(recipe, store=store, seeds=options.get("seeds", 5), listener=listener, **asked)
     write_result(baseline, file)
     told = {**{k: baseline[k] for k in ("task", "durations", "seeds", "facts")}, "baseline": str(file)}
+    told["store"] = {"folder": options.store, "made": made}
     runs = plural(len(baseline["points"]), "run")
-    out.give(told, lambda: f"baseline of {runs}: {file}\nkeep it with the recipe; reinvest gate {file} RECIPE.yaml")
+    again = shlex.join(["reinvest", "gate", str(file), options.files[0]])
+    out.give(told, lambda: f"baseline of {runs}: {file}\nkeep it with the recipe, and on every change: {again}")
     return 0
 
 
 def _gate(options: Namespace, recipe: Any, store: Any, asked: dict[str, Any], out: Output) -> int:
-    from ..studies.gate import ROUNDS, read_baseline, run_gate
+    from ..studies.gate import ROUNDS, run_gate
+    from ..studies.gate_baseline import read_baseline
 
     file = target(options.out) if options.get("out") else None
+    if file is not None and file.with_suffix(".json").resolve() == Path(options.files[0]).resolve():
+        raise InvalidValue(
+            f"a page has its figures beside it, got --out {options.out}, whose figures go to {file.with_suffix('.json')}, which "
+            "is the baseline; write --out gate.html"
+        )
     baseline = read_baseline(options.files[0])
-    with listening() as listener:
+    made = not store.path.exists()
+    with _watching(options.store, made, out) as listener:
         done = run_gate(
             baseline,
             recipe,
@@ -126,7 +166,8 @@ def _gate(options: Namespace, recipe: Any, store: Any, asked: dict[str, Any], ou
 
     out.show(lambda console: print_gate(done.result, console))
     kept = ("title", "verdict", "sentence", "parts", "margin", "changed", "timing", "notes", "cost")
-    answer = {**{k: done.result[k] for k in kept}, "exit_code": CODES[done.verdict], **written}
+    kept_in = {"folder": options.store, "made": made}
+    answer = {**{k: done.result[k] for k in kept}, "store": kept_in, "exit_code": CODES[done.verdict], **written}
     out.give(answer, (lambda: f"\nPage: {file}\nEvery figure in it: {written['result']}") if written else None)
     return CODES[done.verdict]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from typing import Any
 
@@ -10,7 +11,17 @@ from jsonargparse import Namespace
 from ..core.errors import InvalidValue
 from ._output import Output
 from ._parser import Command, Parser, option, store_option
-from ._study import ASK_ABOVE_HOURS, agreed, asks, check_study_options, listening, machine_of
+from ._study import (
+    ASK_ABOVE_HOURS,
+    agreed,
+    asks,
+    check_study_options,
+    device_of,
+    listening,
+    machine_of,
+    prices_of,
+    prices_option,
+)
 from ._verdicts import target
 from .compare import machine_options
 
@@ -35,7 +46,14 @@ def _arguments(parser: Parser) -> None:
         metavar="LIST",
         help='speed-ups whose seeds are asked for, above 1, with commas (default: "1.05,1.1,1.2,1.3")',
     )
-    option(parser, "--price", type=float, metavar="EUR_PER_HOUR", help="of this machine: hours are told in money too")
+    option(
+        parser,
+        "--price",
+        type=str,
+        metavar="'AMOUNT CURRENCY'",
+        help="of an hour of this machine, e.g. '2.5 EUR': hours are told in money too",
+    )
+    prices_option(parser, "tells hours in money too")
     parser.add_argument(
         "--yes",
         action="store_true",
@@ -57,6 +75,23 @@ def _effects(text: str | None) -> dict[str, Any]:
         ) from None
 
 
+def _price(options: Namespace) -> tuple[float | None, str]:
+    """What an hour of this machine costs and in which currency, by --price or --prices; (None, "") without them."""
+    text, prices = options.get("price"), options.get("prices")
+    if text and prices:
+        raise InvalidValue(f"money comes from --price or --prices, got both, {text!r} and {prices!r}; leave one out")
+    if prices:
+        found = prices_of(options)
+        return (None, "") if found is None else (found.of(device_of(options)), found.currency)
+    if not text:
+        return None, ""
+    amount, _, currency = text.strip().partition(" ")
+    with contextlib.suppress(ValueError):
+        if currency.strip():
+            return float(amount), currency.strip()
+    raise InvalidValue(f"a price is an amount and its currency, got {text!r}; write --price '2.5 EUR'")
+
+
 def _run(options: Namespace, out: Output) -> int:
     from ..evaluation.pilot import pilot_cost, train_pilot
     from ..evaluation.planning import check_asked, plan_study
@@ -65,7 +100,8 @@ def _run(options: Namespace, out: Output) -> int:
 
     check_study_options(options)
     study = load_study(options.study)
-    asked: dict[str, Any] = {**_effects(options.get("effect")), "price": options.get("price")}
+    price, currency = _price(options)
+    asked: dict[str, Any] = {**_effects(options.get("effect")), "price": price}
     check_asked(**asked)
     file = target(options.out) if options.get("out") else None
     store, machine, seeds = Store(options.store), machine_of(options), options.get("pilot")
@@ -76,7 +112,7 @@ def _run(options: Namespace, out: Output) -> int:
             return 0
         with listening() as listener:
             train_pilot(study, store, seeds, planned=listener.planned, on_done=listener.done, **machine)
-    result = plan_study(study, store, **asked, **machine, reproduce=_command(options))
+    result = plan_study(study, store, **asked, currency=currency, **machine, reproduce=_command(options))
     written = {}
     if file is not None:
         from ..evaluation.result import write_result
@@ -94,9 +130,9 @@ def _run(options: Namespace, out: Output) -> int:
 
 def _command(options: Namespace) -> str:
     words = ["reinvest", "plan", options.study, "--store", options.store]
-    for name in ("pilot", "effect", "price"):
+    for name in ("pilot", "effect", "price", "prices"):
         if options.get(name) is not None:
-            words += [f"--{name}", f"{options.get(name):g}" if name == "price" else str(options.get(name))]
+            words += [f"--{name}", str(options.get(name))]
     return shlex.join(words)
 
 
@@ -113,7 +149,7 @@ PLAN = Command(
     examples=(
         "reinvest plan examples/study.yaml",
         "reinvest plan examples/study.yaml --pilot 3 --effect 1.1 --out plan.html",
-        "reinvest plan examples/study.yaml --store runs --price 2.5 --json",
+        "reinvest plan examples/study.yaml --store runs --price '2.5 EUR' --json",
     ),
     arguments=_arguments,
     run=_run,

@@ -68,7 +68,7 @@ def _study_page(kind: str, options: Namespace, out: Output) -> int:
     from ..studies.gate_result import SCHEMA as GATE_SCHEMA
     from ..studies.outcomes import read_outcomes
     from ..studies.sequence_result import read_kind, read_sequence
-    from ..studies.spikes import read_spikes
+    from ..studies.spikes_result import read_spikes
     from ..studies.tune_result import read_tuning
     from ..studies.variance import read_variance
 

@@ -59,7 +59,8 @@ def _arguments(parser: Parser) -> None:
 def _run(options: Namespace, out: Output) -> int:
     from ..dynamics.spike_findings import spikes_of
     from ..store import Store
-    from ..studies.spikes import replay_spikes, spike_result
+    from ..studies.spikes import replay_spikes
+    from ..studies.spikes_result import spike_result
 
     file = target(options.out) if options.get("out") else None
     _check_without(options)
@@ -79,7 +80,7 @@ def _run(options: Namespace, out: Output) -> int:
             without = _without(options, run, report, store)
         else:
             replays = replay_spikes(run, report.spikes, store=store, threshold=report.threshold)
-    result = spike_result(run, report, replays, without)
+    result = spike_result(run, report, replays, without, asked=options.replay)
     from ..report.spikes import print_spikes, write_spikes
 
     if file is not None:
@@ -158,7 +159,8 @@ SPIKES = Command(
         "or --without-batch whether a spike comes without them, too.\n\n"
         "Step by step this needs a run that was trained with the method SpikeWatch, which changes nothing in training:\n"
         "  methods: [SpikeWatch]\n"
-        "Of any other run with records, whole epochs are compared. Steps and epochs count from 0."
+        "Of any other run with records, whole epochs are compared. Steps and epochs count from 0. The first 30 steps (or 8\n"
+        "epochs) have too few before them to be judged; what is said of a run names them."
     ),
     examples=(
         "reinvest spikes 3f2a",

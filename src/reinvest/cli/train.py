@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,28 +111,11 @@ def method_specs(words: Sequence[str]) -> list[dict[str, Any]]:
 
 def values_in(path: str) -> dict[str, Any]:
     """The mapping in a YAML file of recipe fields; factories beside it can be found from now on."""
-    import yaml
+    from ..core.yaml_numbers import read_mapping
 
-    from ..core.yaml_numbers import load
-
-    file = Path(path)
-    try:
-        values = load(file.read_text(encoding="utf8"))
-    except FileNotFoundError:
-        raise InvalidValue(
-            f"a recipe is a YAML file, got {path!r}, which does not exist; check the path, or give --task and --model"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidValue(
-            f"a recipe file is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend it"
-        ) from None
-    if not isinstance(values, Mapping):
-        raise InvalidValue(
-            f"a recipe file is a mapping such as 'task: digits', got {type(values).__name__} in {file.name}; "
-            "see reinvest train --help"
-        )
-    sys.path.append(str(file.resolve().parent))
-    return dict(values)
+    values = read_mapping(path, "a recipe", holds="fields such as 'task: digits'", remedy="see reinvest train --help")
+    sys.path.append(str(Path(path).resolve().parent))
+    return values
 
 
 def recipe_from(options: Namespace) -> Recipe:

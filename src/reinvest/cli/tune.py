@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
@@ -23,26 +24,43 @@ if TYPE_CHECKING:
 
 
 class _Display(Display):
-    """The trials first, then what a comparison shows."""
+    """Prices and trials first, then what a comparison shows."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept = 0
+        self._there = 0
         self._trials_begun = time.monotonic()
+        self._trials: Any = None
+        self._prices: Any = None
+
+    def pricing(self, turn: int, rounds: int) -> None:
+        """The timing block before the trials has finished a round (0: the one that only warms up)."""
+        if turn == 0:
+            self._say("timing a step of each arm side by side: trials are charged by it")
+            if self._bar is not None:
+                self._prices = self._bar.add_task("timing the arms' steps", total=rounds, count="")
+        if self._bar is not None:
+            self._bar.update(self._prices, completed=turn, count=f"{turn}/{max(turn, rounds)} rounds")
+
+    def warned(self, sentence: str) -> None:
+        """What is to be feared of the budgets, before they are paid."""
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+    def trying(self, total: int, there: int) -> None:
+        """Trials begin; there: how many of them the store holds."""
+        self._there, self._trials_begun = there, time.monotonic()
+        print(f"{plural(total, 'trial')}, {there:,} of them in the store already", file=sys.stderr, flush=True)
+        if self._bar is not None:
+            self._trials = self._bar.add_task("tuning", total=total, count=f"0/{total}")
 
     def tried(self, done: int, total: int, kept: bool) -> None:
         """One more trial is in the store; kept: it was there before."""
-        if done == 1 or self._row is None:
-            self._trials_begun = time.monotonic()
-            self._say(f"{plural(total, 'trial')} over all arms")
-            if self._bar is not None:
-                self._row = self._bar.add_task("tuning", total=total, count=f"0/{total}")
-        if kept:
-            self._kept = done
         if self._bar is not None:
-            self._bar.update(self._row, completed=done, count=f"{done}/{total}")
-        made = done - self._kept
-        left = (time.monotonic() - self._trials_begun) / made * (total - done) if made else None
+            self._bar.update(self._trials, completed=done, count=f"{done}/{total}")
+        if kept:
+            self._there = max(self._there, done)
+        made = done - self._there
+        left = (time.monotonic() - self._trials_begun) / made * (total - done) if made > 0 else None
         self._say(f"tuning: {done}/{total} trials, about {time_text(left)} left", always=False)
 
 
@@ -53,7 +71,15 @@ def _listening() -> Iterator[TuneListener]:
     display = _Display()
     display.start()
     try:
-        yield TuneListener(planned=display.planned, done=display.finished, timing=display.timing, tried=display.tried)
+        yield TuneListener(
+            planned=display.planned,
+            done=display.finished,
+            timing=display.timing,
+            pricing=display.pricing,
+            warned=display.warned,
+            trying=display.trying,
+            tried=display.tried,
+        )
     finally:
         display.stop()
 
@@ -65,7 +91,9 @@ def _arguments(parser: Parser) -> None:
     store_option(parser)
     machine_options(parser)
     parser.add_argument(
-        "--dry-run", action="store_true", help="only say what is tried, how many runs and hours it would take"
+        "--dry-run",
+        action="store_true",
+        help="train nothing: say what is tried, what the store holds, how long it takes, and whether budgets will be equal",
     )
     option(
         parser,
@@ -112,40 +140,72 @@ def _run(options: Namespace, out: Output) -> int:
 
 
 def _dry_run(plan: TuningPlan, options: Namespace, out: Output) -> int:
-    from ..report.tune import space_lines
     from ..store import Store
-    from ..studies.tune import estimate_tuning
+    from ..studies.tune_estimate import estimate_tuning
+
+    with _listening() as listener:
+        cost = estimate_tuning(plan, Store(options.store), pricing=listener.pricing, **machine_of(options))
+    out.give(cost, lambda: "\n".join([*_counts(plan, cost), *_hours(cost), *_arms(plan, cost), *_outlook(cost)]))
+    return 0
+
+
+def _counts(plan: TuningPlan, cost: Mapping[str, Any]) -> list[str]:
+    """What will be run, by arm, and what of it is there."""
+    arm = next(iter(cost["arms"].values()))
+    many = plan.studies > 1
+    trials = f"{arm['trials']:,} of each arm" + (f" ({plan.trials} in each of {plan.studies} studies)" if many else "")
+    parts = [plural(plan.seeds, "fresh seed"), plural(len(plan.study.durations), "duration")]
+    runs = f"{arm['runs']:,} of each arm ({' x '.join([*parts, f'{plan.studies} studies'] if many else parts)})"
+    there = "known after the last trial" if cost["runs_found"] is None else f"{cost['runs_found']:,}"
+    return [
+        f"{plural(cost['trials'], 'trial')}: {trials}; in the store: {cost['found']:,}",
+        f"then {plural(cost['runs'], 'run')} of the winners: {runs}; in the store: {there}",
+    ]
+
+
+def _hours(cost: Mapping[str, Any]) -> list[str]:
+    if cost["found"] == cost["trials"] and cost["runs_found"] == cost["runs"]:
+        return ["nothing is missing: only the winners' steps are timed and the arms judged"]
+    known = any(arm["own_step"] for arm in cost["arms"].values())
+    return [
+        f"about {time_text(cost['hours'] * 3600)} of training with {plural(cost['workers'], 'worker')} for what is missing, "
+        f"by {'trials in the store' if known else 'trial steps of each arm'}; timing, and starting, evaluating and "
+        "saving every run come on top"
+    ]
+
+
+def _arms(plan: TuningPlan, cost: Mapping[str, Any]) -> list[str]:
+    """Budget and space of every arm."""
+    from ..report.tune import space_lines
     from ..studies.tune_space import space_to_dict
 
-    cost = estimate_tuning(plan, Store(options.store), **machine_of(options))
+    lines = []
+    for name, space in plan.spaces.items():
+        arm = cost["arms"][name]
+        lines.append(
+            f"  {name}: {plural(arm['trials'], 'trial')} of {arm['duration']}, about {time_text(arm['trial_seconds'])} of "
+            "device time, over"
+        )
+        lines += [f"    {line}" for line in space_lines(space_to_dict(space))]
+    return lines
 
-    def text() -> str:
-        lines = [
-            f"{plural(cost['trials'], 'trial')}: {cost['found']:,} in the store; "
-            f"then {plural(cost['runs'], 'run')} of the winners",
-            f"about {time_text(cost['hours'] * 3600)} with {plural(cost['workers'], 'worker')} for all of them, and the "
-            "timing block",
-        ]
-        for arm, space in plan.spaces.items():
-            trial = f"{plan.trials * plan.studies} trials of {plan.trial_durations[arm]}"
-            lines.append(f"  {arm}: {trial}, about {time_text(cost['trial_seconds'][arm])} of device time, over")
-            lines += [f"    {line}" for line in space_lines(space_to_dict(space))]
-        if not cost["equal"]:
-            lines.append(
-                "  these budgets seem to differ by more than 10 %, and then there is no verdict: give the dearer arm shorter "
-                "trials (duration: {ARM: ...})"
-            )
-        return "\n".join(lines)
 
-    out.give(cost, text)
-    return 0
+def _outlook(cost: Mapping[str, Any]) -> list[str]:
+    """Whether budgets will be equal, and what to do if not."""
+    if cost["warnings"]:
+        return [f"  warning: {warning}" for warning in cost["warnings"]]
+    how = "measured side by side before the first trial" if cost["priced"] == "look" else "timed side by side"
+    return [f"  device time of the arms lies within the 10 % that are allowed ({how})"]
 
 
 TUNE = Command(
     about=(
         "Tune every arm of a comparison with the same budget over its own declared space, run the winners again with\n"
-        "fresh seeds, and judge them on test. Winners are chosen on validation. Budgets are trials and device time: where\n"
-        "they differ by more than 10 % there is no verdict. A trial that diverges counts as one with the worst quality.\n"
+        "fresh seeds, and judge them on test. Winners are chosen on validation. A trial that diverges counts as one with\n"
+        "the worst quality.\n\n"
+        "A budget is trials, equal by construction, and device time: steps x seconds of a step, timed side by side before\n"
+        "the first trial, so that a busy machine changes nothing. Where device time will differ by more than 10 % the plan\n"
+        "is refused before anything is paid, with the durations that would be equal; --dry-run says so too.\n"
         "Only runs that the store lacks are trained, so Ctrl-C costs nothing: the same command continues.\n\n"
         "A study file (YAML) is one of reinvest compare, without pairs and tuning, and says what is tuned:\n"
         "  baseline: {task: digits, model: convnet, batch_size: 64}\n"
@@ -157,13 +217,14 @@ TUNE = Command(
         "      optimizer.lr: {low: 0.05, high: 1.0, log: true}   # a range; of whole numbers if both ends are\n"
         "      methods.LabelSmoothing.alpha: [0.05, 0.1, 0.2]    # a list of choices\n"
         "  trials: 16                          # of each arm, in each study\n"
-        "  duration: 12ep                      # of a trial; {baseline: 12ep, smooth: 11ep} where steps cost unlike\n"
+        "  duration: 12ep                      # of a trial; {baseline: 12ep, smooth: 6ep} if its steps cost double\n"
         "  studies: 3                          # independent tunings: 1 (a claim about the tuned recipes), or at least 3\n"
         "                                      # (a claim about the method)\n"
         "  sampler: qmc                        # quasi-random, or tpe\n"
         "  durations: [3ep, 6ep, 12ep, 24ep]   # of the comparison (default: a quarter to twice the trials')\n"
         "  seeds: 3                            # fresh ones, of each winner at each duration\n\n"
-        "Exit code 0 if any arm got a verdict, 3 if every arm is not comparable."
+        "Exit code 0 if any arm got a verdict, 3 if every arm is not comparable, 2 if the plan is refused.\n"
+        "docs/tuning.md says why a budget is measured so, and what one tuning cannot show."
     ),
     examples=(
         "reinvest tune examples/tuning.yaml --dry-run",

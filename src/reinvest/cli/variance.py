@@ -30,8 +30,9 @@ def _arguments(parser: Parser) -> None:
         "runs",
         type=str,
         nargs="*",
+        default=[],
         metavar="RUN",
-        help="runs' ids, or the first digits of them; with --sources a PLAN.yaml",
+        help="runs' ids, or the first digits of them; with --sources a recipe's file or a PLAN.yaml",
     )
     store_option(parser)
     option(
@@ -115,7 +116,18 @@ def _stored(options: Namespace) -> Variance:
             predict=not options.logged,
             device=options.device,
             progress=progress,
+            names=_names(options),
         )
+
+
+def _names(options: Namespace) -> tuple[str, str]:
+    """What the two sides of --against are called: by their files, else by a run."""
+    other = options.get("against") or ""
+    return options.get("recipe") or "these runs", other if _is_file(other) else f"run {other}'s recipe"
+
+
+def _is_file(text: str) -> bool:
+    return Path(text).suffix.lower() in (".yaml", ".yml")
 
 
 @contextlib.contextmanager
@@ -159,7 +171,7 @@ def _recipe(path: str) -> Recipe:
 
 
 def _other(text: str) -> Recipe | str:
-    return _recipe(text) if Path(text).suffix.lower() in (".yaml", ".yml") else text
+    return _recipe(text) if _is_file(text) else text
 
 
 def _cost_text(cost: dict[str, Any]) -> str:
@@ -168,9 +180,18 @@ def _cost_text(cost: dict[str, Any]) -> str:
             f"free one at a time: {', '.join(cost['sources'])}; and all, and none",
             f"{plural(cost['runs'], 'run')}: {cost['found']:,} in the store, {cost['runs'] - cost['found']:,} to train",
             f"about {time_text(cost['hours'] * 3600)} with {plural(cost['workers'], 'worker')}",
-            *([f"drawn from by nothing: {', '.join(cost['absent'])}"] if cost["absent"] else []),
+            *([f"the recipe draws nothing from: {', '.join(cost['absent'])}"] if cost["absent"] else []),
+            *([_tells(cost)] if cost["twice"] else []),
         ]
     )
+
+
+def _tells(cost: dict[str, Any]) -> str:
+    if cost["tells"] is None:
+        said = "which source makes runs vary more is not said of so few runs each"
+    else:
+        said = f"tells a source that makes runs vary {cost['tells']:.1f} times as much as another (in 4 of 5 studies)"
+    return f"{said}; {cost['twice']} runs each tell one that makes them vary twice as much"
 
 
 def _command(options: Namespace) -> str:
@@ -184,21 +205,26 @@ def _command(options: Namespace) -> str:
 
 VARIANCE = Command(
     about=(
-        "The quality of a recipe as a distribution over its runs: mean and spread with intervals, beside what the finite\n"
-        "test set alone would make (binomial) and the spread that is predicted of calibrated runs; how much of it lies\n"
-        "between the runs themselves; on how many examples they agree. Runs: named, filtered, or all of a recipe.\n"
-        "5 runs or more are advised.\n\n"
-        "With --sources: trains runs in which one source of randomness alone is free (initial weights, order of the\n"
-        "examples, random views, draws of methods, dropout), and says what share of the variance each makes.\n"
-        "Only runs that the store lacks are trained. A plan file (YAML):\n"
-        "  recipe: {task: digits, model: mlp, duration: 10ep}   # or a recipe file as it is\n"
-        "  runs: 10                    # for each source, at least 3\n"
+        "How far runs of one recipe lie apart that differ in their seed alone, and why.\n\n"
+        "Of runs in the store (named, filtered, or all of a recipe; nothing is trained): mean and standard deviation with\n"
+        "95 % intervals; how much of the spread is luck with the examples of the test set, and how much would be there\n"
+        "on endlessly many; on how many examples two runs differ (churn). 5 runs or more are advised. --against says\n"
+        "how probable it is that a run of this recipe beats one of another.\n\n"
+        "With --sources it trains runs in which one source of randomness alone is free (initial weights, order of the\n"
+        "examples, random views, draws of methods, dropout; all others at the held seed), runs with all held (what then\n"
+        "differs is the machine) and runs with all free. It says what share of the variance each makes, and from 5 runs\n"
+        "each on with which of two runs vary more, where an interval shows it; else how many runs would tell (24 each\n"
+        "for a standard deviation twice another's). Only runs that the store lacks are trained; --dry-run tells how\n"
+        "many. A plan file (YAML), instead of a recipe's:\n"
+        "  recipe: {task: digits, model: mlp, duration: 10ep}   # what a recipe file holds\n"
+        "  runs: 10                    # for each source, 3 or more\n"
         "  sources: [init, order]      # left out: all from which the recipe draws\n"
-        "  held: 0                     # the seed at which the others are held"
+        "  held: 0                     # the seed at which the others are held; no free run has it"
     ),
     examples=(
         "reinvest variance --recipe examples/recipe.yaml --out variance.html",
         "reinvest variance 3f2a 91c0 b7d4 --json",
+        "reinvest variance --recipe a.yaml --against b.yaml --out against.html",
         "reinvest variance --recipe examples/recipe.yaml --against 91c0 --logged",
         "reinvest variance examples/recipe.yaml --sources --runs-each 10 --out sources.html",
     ),

@@ -198,6 +198,8 @@ VERDICT = Command(
         "Verdicts: better, worse, mixed, equivalent, inconclusive, not comparable. speedup: baseline seconds over arm\n"
         "seconds at equal quality; low, high: its interval; gain: quality gained at equal time.\n"
         "Exit code 0 if any arm got a verdict, 3 if every arm is not comparable, 2 if the file cannot be read.\n"
+        "Arms whose runs went at different paces (seconds a step a quarter off the middle run's) carry a flag: other machines,\n"
+        "a busy one, or start-up in the seconds.\n"
         "With --json: {arm: verdict}, the values of ri.verdict(points, baseline=NAME)[arm].to_dict()."
     ),
     examples=(

@@ -14,6 +14,7 @@ from .batch import IDS_REMEDY, Batch, find_ids
 from .clock import StepClock
 from .criterion import check_losses, cross_entropy, in_range, labelled, per_example, valid_counts, valid_total
 from .duration import Duration
+from .energy import Used
 from .errors import Conflict, InvalidValue, LoopError, MissingIds
 from .method import Context, Method, starting_place
 from .protocols import current_recorder
@@ -65,22 +66,21 @@ class Attachment:
             seed,
             (self.nodes[0], node_count),
         )
-        self.clock = StepClock(cuda=self.context.device.type == "cuda")
+        self.clock = StepClock(self.context.device)
         self.recorder = current_recorder.get()
+        self.used = Used(None if self.recorder is None else self.context.device, alone=size == 1)
         self.observing = self.recorder is not None and self.indexed and self.recorder.observing
         self.calls = {"batches": 0, "loss": 0, "step": 0, "averaged": 0}
         gradients = chain._by_phase["gradients"]
         self.twice = tuple(m for m in gradients if m.needs_closure)
         self.once = tuple(m for m in gradients if not m.needs_closure)
         self.ending = contextlib.ExitStack()
-        self.recording = False
-        self.one_off = 0.0
+        self.one_off, self.relative_count = 0.0, 1.0
         self.batch: Batch | None = None
         self.whole: Batch | None = None
         self.last_part = True
         self.rows = self.count = self.losses_of_batch = self.batch_in_epoch = 0
-        self.resumed = self.continued = False
-        self.frozen = False
+        self.recording = self.resumed = self.continued = self.frozen = False
         self.kind: Any = None
         self.fused = (
             criterion is cross_entropy
@@ -92,7 +92,6 @@ class Attachment:
         self.generator: tuple[Tensor, Tensor | None] | None = None
         self.token_weights: Tensor | None = None
         self.uneven = size > 1 and any(m.uneven for m in chain.members)
-        self.relative_count = 1.0
 
     @property
     def node_count(self) -> int:
@@ -102,6 +101,7 @@ class Attachment:
     def start(self) -> None:
         """Start the methods in order; each one that has started will be finished, whatever happens."""
         self.ending.callback(self._end_recording)
+        self.ending.enter_context(self.used)
         for method in sorted(self.chain.members, key=starting_place):
             if method.changes_model and self.compiled:
                 raise Conflict(
@@ -115,8 +115,7 @@ class Attachment:
                 refuse_unaveraged(self.averaged, self.context.model, method.name)
             self.one_off += method.one_off()
         if self.recorder is not None:
-            context = self.context
-            self.recording = True
+            context, self.recording = self.context, True
             self.recorder.begin(
                 {
                     "duration": str(self.duration),
@@ -126,9 +125,10 @@ class Attachment:
                     "examples": self.examples,
                     "methods": [m.spec() for m in self.chain.members],
                     "seed": context.seed,
-                    "data": self.context.task.plain(),
+                    "data": context.task.plain(),
+                    "device": str(context.device),
                     "where": self.where,
-                    "view": self.context.task,
+                    "view": context.task,
                     "draws": lambda: self.draws,
                     "reuse": [{"run": run, "how": how} for m in self.chain.members for run, how in m.reuses()],
                 }
@@ -150,7 +150,8 @@ class Attachment:
     def _end_recording(self) -> None:
         if self.recorder is not None and self.recording:
             more = {"findings": list(self.findings)} if self.findings else {}
-            self.recorder.end({"steps": self.context.step, "clock": self.read_clock()} | more)
+            ended = {"clock": self.read_clock(), "used": self.used.plain(self.continued)}
+            self.recorder.end({"steps": self.context.step} | ended | more)
 
     def read_clock(self) -> dict[str, Any]:
         """Training seconds by stratum, with what methods cost once (loading, scoring passes) charged on top."""
@@ -279,8 +280,7 @@ class Attachment:
     def update(self, closure: Callable[[], Any] | None) -> bool:
         """Everything between gradients and the next batch; whether the weights were updated."""
         context, scaler = self.context, self.scaler
-        progress = context.step / context.total_steps
-        updated = True
+        progress, updated = context.step / context.total_steps, True
         for method in self.twice:
             if closure is None:
                 raise LoopError(

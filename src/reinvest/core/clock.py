@@ -13,7 +13,10 @@ import statistics
 import time
 from array import array
 from collections.abc import Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 WARMUP_STEPS = 3
 BINS = 10
@@ -32,10 +35,11 @@ def typical_seconds(samples: list[float]) -> float:
 
 
 class StepClock:
-    """Collects the seconds of every step by stratum; on a CUDA device by events, elsewhere by the wall clock."""
+    """Collects the seconds of every step by stratum; on a CUDA device by its events, elsewhere by the wall clock."""
 
-    def __init__(self, cuda: bool = False) -> None:
-        self._cuda = cuda
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._device = device
+        self._cuda = device is not None and device.type == "cuda"
         self._strata: dict[tuple[str, int], array[float]] = {}
         self._warmup: list[tuple[tuple[str, int], float]] = []
         self._events: list[tuple[tuple[str, int], Any, Any]] = []
@@ -62,12 +66,12 @@ class StepClock:
             self._add(stratum, time.perf_counter() - self._begun)
         self._begun = None
 
-    @staticmethod
-    def _event() -> Any:
+    def _event(self) -> Any:
         import torch
 
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
+        # Of the model's device: the current one may be another, and idle.
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def _resolve(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 MUST_AGREE = ("device", "devices", "threads", "precision")
@@ -30,10 +32,12 @@ def facts(device: Any = "cpu", precision: str = "fp32") -> dict[str, Any]:
     import torch
 
     from .. import __version__
+    from .wrappers import ranks
 
     device = torch.device(device)
     if device.type == "cuda":
-        name, count = torch.cuda.get_device_name(device), torch.cuda.device_count()
+        # Those that train, one a process; a machine may hold more, which are neither waited for nor paid.
+        name, count = torch.cuda.get_device_name(device), ranks()[1]
         memory = torch.cuda.get_device_properties(device).total_memory
     else:
         name, count = _processor(), 1
@@ -87,14 +91,36 @@ def comparable(a: dict[str, Any], b: dict[str, Any]) -> tuple[bool, str]:
     return True, ""
 
 
-def peak_memory() -> int:
-    """Bytes: of the device if CUDA was used, else the largest resident size this process has had (0 if unknown)."""
+def peak_memory(device: Any = None) -> tuple[int, str]:
+    """(bytes, whose): the most allocated on a CUDA device ("device"), else the largest resident size of this "process".
+
+    device: that of the run; None, where nobody knows it, is the GPU of which this process used most, and the process
+    where it used none. 0 bytes: not known.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        return int(torch.cuda.max_memory_allocated())
+        if device is None:
+            most = max(int(torch.cuda.max_memory_allocated(k)) for k in range(torch.cuda.device_count()))
+            if most:
+                return most, "device"
+        elif torch.device(device).type == "cuda":
+            return int(torch.cuda.max_memory_allocated(device)), "device"
     if sys.platform == "win32":
-        return 0
+        return 0, "process"
     import resource
 
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(size if sys.platform == "darwin" else size * 1024)
+    return int(size if sys.platform == "darwin" else size * 1024), "process"
+
+
+def forget_peak(device: Any) -> None:
+    """Count the peak memory afresh, so that what an earlier run of this process needed is not the next one's.
+
+    Only Linux can forget a process's peak.
+    """
+    import torch
+
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from pathlib import Path
 from typing import Any
 
 from .errors import InvalidValue, UnknownName, unknown
@@ -55,6 +56,11 @@ def load(reference: str) -> Any:
     except ModuleNotFoundError as error:
         raise UnknownName(
             f"no module {error.name!r} for the factory {reference!r}; check the spelling, or run from the folder that holds it"
+        ) from error
+    except SyntaxError as error:
+        raise InvalidValue(
+            f"a factory's module is Python, got {reference!r}, of which {Path(error.filename or module_name).name} does not "
+            f"parse at line {error.lineno} ({error.msg}); mend that line"
         ) from error
     if module_name.partition(".")[0] != __name__.partition(".")[0] and getattr(module, "__file__", None):
         remember_source(module)

@@ -64,7 +64,7 @@ class Recorder(Protocol):
         ...
 
     def begin(self, about: dict[str, Any]) -> None:
-        """Training starts: duration, total_steps, steps_per_epoch, epochs, examples, methods, seed (plain values).
+        """Training starts: duration, total_steps, steps_per_epoch, epochs, examples, methods, seed, device (plain values).
 
         about["where"] is a callable: {"step", "epoch", "seconds"} of the training at the moment of the call;
         about["view"] is the TaskView; about["draws"] is a callable: (seed, epoch) of the draws behind the views of the
@@ -83,7 +83,7 @@ class Recorder(Protocol):
         ...
 
     def end(self, about: dict[str, Any]) -> None:
-        """Training stops: steps done and what the clock says.
+        """Training stops: steps done, what the clock says, and what was "used" besides time (`energy.Used.plain`).
 
         about["findings"], where methods found something, lists {"method": name, "found": tensors and plain values, nested}.
         """

@@ -12,12 +12,12 @@ import datetime
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..core.files import write_whole
 from ..core.hardware import facts
 from ..core.names import file_hash
 from ..core.recipe import Recipe
@@ -92,10 +92,7 @@ def _package() -> str:
 def _write(block: Block, file: Path) -> None:
     # A store that cannot be written can be judged all the same.
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(to_plain(block)) + "\n", encoding="utf8")
-        temporary.replace(file)
+        write_whole(file, json.dumps(to_plain(block)) + "\n")
 
 
 def _read(file: Path) -> Block | None:

@@ -331,7 +331,7 @@ def point_of(study: Study, job: Job, run: Any, prices: Mapping[tuple[str, str], 
         "steps": read["steps"],
         "seconds": read["seconds"] if price is None else price + once,
         "quality": read["quality"],
-        "status": run.status,
+        "status": read["status"],
         "run": run.id,
         **({} if study.curve == SEPARATE else {"kind": study.curve, "trunk": str(job.seed)}),
     }

@@ -49,27 +49,16 @@ def read_prices(path: str | Path) -> Prices:
 
     Raises InvalidValue for a file that is absent or not of that form, UnknownName for other fields.
     """
-    import yaml
+    from ..core.yaml_numbers import read_mapping
 
-    from ..core.yaml_numbers import load
-
-    file = Path(path)
-    if not file.is_file():
-        raise InvalidValue(f"prices are in a YAML file, got {str(path)!r}, which does not exist; check the path")
-    try:
-        values = load(file.read_text(encoding="utf8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidValue(
-            f"a file of prices is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend that line"
-        ) from None
     known, example = ("currency", "per_hour"), "write 'currency: EUR' and 'per_hour: {device name: 1.5}'"
-    given = dict(values) if isinstance(values, Mapping) else {}
+    given = read_mapping(path, "a file of prices", holds="currency and per_hour", remedy=example)
     for name in given:
         if name not in known:
             raise unknown("field of prices", name, known)
     if len(given) < len(known):
         raise InvalidValue(
-            f"prices are a mapping with currency and per_hour, got {', '.join(given) or 'nothing'}; {example}"
+            f"a file of prices is a mapping with currency and per_hour, got {', '.join(given) or 'nothing'}; {example}"
         )
     if not isinstance(given["currency"], str):
         raise InvalidValue(f"a currency is a name, got {given['currency']!r}; {example}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .execute import Machine, Stopped, execute, stop_workers, threads_of
-from .plan import Job, found
+from .plan import Job, distinct, found
 
 
 class Course:
@@ -49,6 +49,13 @@ class Course:
         return {job: found(job, self._store) for job in self.jobs if job.replicate < whole}
 
     def cost(self, whole: int) -> dict[str, Any]:
-        """What the first `whole` replicates took: runs, those of them that were there before, and seconds in all."""
-        runs, fresh = (sum(job.replicate < whole for job in some) for some in (self.jobs, self.todo))
-        return {"runs": runs, "found": runs - fresh, "seconds": time.perf_counter() - self._begun}
+        """What the first `whole` replicates took: runs, those of them that were there before, the points that they stand
+        for (more than runs where one run stands for several durations), and seconds in all."""
+        mine, fresh = ([job for job in some if job.replicate < whole] for some in (self.jobs, self.todo))
+        runs = distinct(mine)
+        return {
+            "runs": runs,
+            "found": runs - distinct(fresh),
+            "points": len(mine),
+            "seconds": time.perf_counter() - self._begun,
+        }

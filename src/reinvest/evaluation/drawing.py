@@ -19,7 +19,7 @@ from .curves import Array, arm_curves
 from .dependence import spread_of
 from .outcome import plain
 from .points import HUGE, Point, arm_names, by_duration, read_points
-from .settings import direction
+from .settings import direction, is_accuracy
 
 NOWHERE = np.zeros(0)
 FLAT = 0.02
@@ -90,7 +90,7 @@ def mean_curve(
     )
     if built is None:
         return MeanCurve(str(arm), NOWHERE, NOWHERE, NOWHERE, NOWHERE, ())
-    test = test_examples if metric == "accuracy" else None
+    test = test_examples if is_accuracy(metric) else None
     if not built.has_curve:
         return MeanCurve(
             str(arm),

@@ -17,7 +17,7 @@ from scipy.special import ndtri, stdtrit
 
 from ..core.errors import InvalidValue
 from .judge import verdict
-from .outcome import Verdict, interval_text, plain, ratio_text
+from .outcome import Verdict, interval_text, level_text, plain, ratio_text
 from .power import POWER, seeds_needed
 from .refusals import DIVERGED, divergence_interval
 from .timing import ArmTiming
@@ -74,8 +74,18 @@ class Part:
         what = "steps" if self.name == "steps" else "training time"
         if not (self.ratio > 0.0 or self.low > 0.0 or math.isfinite(self.high)):
             return f"{what}: {self.verdict}; {self.reason}"
-        amount = f"{ratio_text(self.ratio)} times the baseline's to equal quality, " if self.ratio > 0.0 else ""
-        return f"{what}: {self.verdict}; {amount}{interval_text(self.low, self.high, self.level)}; {self.reason}"
+        return f"{what}: {self.verdict}; {self._amount()}; {self.reason}"
+
+    def _amount(self) -> str:
+        """What is needed; no ratio stands without what it is a ratio to."""
+        if self.ratio == self.low == self.high == 1.0:
+            return "exactly the baseline's"
+        over = "times the baseline's to equal quality"
+        if self.ratio > 0.0:
+            return f"{ratio_text(self.ratio)} {over} ({interval_text(self.low, self.high, self.level)})"
+        low, high = (ratio_text(end) if 0.0 < end < math.inf else "" for end in (self.low, self.high))
+        span = f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
+        return f"{span} {over} ({level_text(self.level)} interval)"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; None where nothing is known or no bound exists."""
@@ -99,9 +109,10 @@ def judge_gate(
     timing: of the present recipe in a paired block with the baseline's, whose seconds the rows then carry; None where
     both are one recipe, of which a step costs what it costs.
     """
-    collapsed = _collapsed(baseline, present, settings.alpha)
-    if collapsed:
-        return Part("steps", REGRESSED, reason=collapsed), Part("time", REGRESSED, reason=collapsed)
+    collapsed, unusable = _collapsed(baseline, present, settings.alpha), _unusable(baseline)
+    if collapsed or unusable:
+        steps = Part("steps", REGRESSED if collapsed else NOT_COMPARABLE, reason=collapsed or unusable)
+        return steps, replace(steps, name="time")
     if _twins(baseline, present):
         return _of_twins(timing, settings)
     on_steps = _judge(_by_steps(baseline), _by_steps(present), None, settings)
@@ -133,7 +144,8 @@ def _of_twins(timing: ArmTiming | None, settings: GateSettings) -> tuple[Part, P
     if low > 1.0:
         return steps, replace(found, verdict=REGRESSED, reason=f"{same}, and a step costs more")
     if high <= 1.0 + settings.margin:
-        return steps, replace(found, verdict=NOT_REGRESSED, reason=f"{same}; {excluded}")
+        gained = ", and a step costs less" if high < 1.0 else f"; {excluded}"
+        return steps, replace(found, verdict=NOT_REGRESSED, reason=f"{same}{gained}")
     rough = "the timing block is too rough; time more rounds, on a quieter machine"
     return steps, replace(found, reason=f"{same}, but {rough}")
 
@@ -168,7 +180,7 @@ def _judge(
 def _part(name: str, judged: Verdict, baseline: Sequence[Row], settings: GateSettings, fixed: float) -> Part:
     """fixed: the variance of the log ratio that more seeds do not reduce."""
     if judged.verdict == NOT_COMPARABLE:
-        return Part(name, NOT_COMPARABLE, reason="; ".join(judged.reasons), judged=judged)
+        return Part(name, NOT_COMPARABLE, reason=_refusal(judged), judged=judged)
     low = 0.0 if math.isinf(judged.high) else 1.0 / judged.high
     high = math.inf if judged.low <= 0.0 else 1.0 / judged.low
     found: dict[str, Any] = {
@@ -181,15 +193,23 @@ def _part(name: str, judged: Verdict, baseline: Sequence[Row], settings: GateSet
     if low > 1.0 or judged.verdict == "mixed":
         return Part(name, REGRESSED, **found, reason=_loss(judged, low, high, settings))
     if high <= 1.0 + settings.margin:
-        return Part(name, NOT_REGRESSED, **found, reason=f"a loss above {100 * settings.margin:.3g} % is excluded")
+        excluded = f"a loss above {100 * settings.margin:.3g} % is excluded"
+        return Part(name, NOT_REGRESSED, **found, reason="a gain is shown" if high < 1.0 else excluded)
     seeds = len({p["seed"] for p in baseline if p["duration"] == baseline[0]["duration"]})
     needed = None if _is_flat(judged) else _to_decide(judged, seeds, settings, fixed)
     return Part(name, UNDECIDED, **found, seeds_needed=needed, reason=_remedy(judged, needed, seeds, settings))
 
 
+def _refusal(judged: Verdict) -> str:
+    """Why the runs allow no answer, of the two sides of a gate and not of the arms of a comparison."""
+    text = "; ".join(reason.rstrip(".") for reason in judged.reasons)
+    return text.replace(f"arm {PRESENT!r}", "the present recipe").replace(f"arm {BASELINE!r}", "the baseline")
+
+
 def _loss(judged: Verdict, low: float, high: float, settings: GateSettings) -> str:
     if low <= 1.0:
-        return f"a part of the range is worse: {judged.sentence}"
+        less, more = ([w.name for w in judged.windows if w.low > 1.0], [w.name for w in judged.windows if w.high < 1.0])
+        return f"it needs more in the {' and '.join(more)} runs, though less in the {' and '.join(less)} ones"
     small = high <= 1.0 + settings.margin
     return f"a loss is shown{', smaller than the margin' if small else ''}"
 
@@ -197,7 +217,10 @@ def _loss(judged: Verdict, low: float, high: float, settings: GateSettings) -> s
 def _remedy(judged: Verdict, needed: int | None, seeds: int, settings: GateSettings) -> str:
     margin = f"a loss above {100 * settings.margin:.3g} % is neither shown nor excluded"
     if needed is not None:
-        return f"{margin}; {needed:,} seeds a duration would decide at the present estimate"
+        return (
+            f"{margin}; {needed:,} seeds a duration on either side would decide at the present estimate, so record the "
+            "baseline with as many, or choose a larger margin"
+        )
     if _is_flat(judged):
         return f"{margin}: quality hardly rises over these durations; choose shorter durations"
     if _to_decide(judged, seeds, settings, 0.0) is not None:
@@ -241,8 +264,19 @@ def _collapsed(baseline: Sequence[Row], present: Sequence[Row], alpha: float) ->
         return ""
     low, high = divergence_interval(theirs, len(present))
     return (
-        f"{theirs} of {len(present)} runs did not end in a usable model ({100 * low:.0f} to {100 * high:.0f} %), "
-        f"{ours} of {len(baseline)} of the baseline's"
+        f"{theirs} of {len(present)} runs did not end in a usable model (95 % interval {100 * low:.0f} to "
+        f"{100 * high:.0f} % of all), {ours} of {len(baseline)} of the baseline's"
+    )
+
+
+def _unusable(baseline: Sequence[Row]) -> str:
+    """A sentence if more than a fifth of the baseline's own runs did not end: those left are a selection."""
+    lost = sum(p["status"] != "finished" for p in baseline)
+    if lost <= DIVERGED * len(baseline):
+        return ""
+    return (
+        f"{lost} of {len(baseline)} of the baseline's runs did not end in a usable model, and nothing can be held against "
+        "the rest; record a recipe that trains to its end"
     )
 
 

@@ -37,6 +37,8 @@ ENDS: dict[str, tuple[str, ...]] = {"wandb": ("State", "state"), "mlflow": ("sta
 STATES = {1: "running", 2: "scheduled", 3: "finished", 4: "failed", 5: "killed"}
 """MLflow's numbers for how a run ended."""
 
+BOOLEANS = {"true": "true", "1": "true", "1.0": "true", "false": "false", "0": "false", "0.0": "false"}
+
 Table = list[dict[str, Any]]
 
 
@@ -116,6 +118,7 @@ def read_tool(
         if percent:
             row["quality"] = _hundredth(row["quality"])
         rows.append(row)
+    _one_spelling(rows, "arm")
     notes = []
     if end is None:
         notes.append(
@@ -198,6 +201,19 @@ def _column(columns: Sequence[str], name: str) -> str | None:
 def _missing(field: str, what: str, columns: Sequence[str]) -> InvalidValue:
     option = "--metric" if field == "quality" else f"--{field}"
     return InvalidValue(f"an import needs a column of {field}, {what}; name one with {option}: {', '.join(columns)}")
+
+
+def _one_spelling(rows: Table, field: str) -> None:
+    """Booleans of a field as "true" and "false": a tool's forms write True, true or 1 for one and the same configuration.
+
+    1 and 0 are booleans only where nothing but booleans is there, and some are words.
+    """
+    texts = ["" if row[field] is None else str(row[field]).strip().lower() for row in rows]
+    words = any(text in BOOLEANS and not text[0].isdigit() for text in texts)
+    alone = all(text in BOOLEANS for text in texts if text)
+    for row, text in zip(rows, texts, strict=True):
+        if words and text in BOOLEANS and (alone or not text[0].isdigit()):
+            row[field] = BOOLEANS[text]
 
 
 def _hundredth(value: Any) -> float:

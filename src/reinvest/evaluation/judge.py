@@ -15,6 +15,7 @@ from typing import Any
 from ..core.errors import unknown
 from .cells import Arm, Scale, build_arm
 from .outcome import Verdict
+from .pace import pace_flags
 from .points import Point, arm_names, by_duration, read_points
 from .refusals import (
     STEP,
@@ -150,6 +151,7 @@ def _data_flags(
     flags = _unfinished(ours) + (_unfinished(theirs) if names[0] != names[1] else [])
     if settings.timing is None or names[1] not in settings.timing:
         flags.append("timing not checked: seconds are taken as given")
+        flags += pace_flags([*ours, *theirs], dict.fromkeys(names))
     if text := tuning_text(settings, names):
         flags.append(text)
     step, before, after = largest_step(theirs)

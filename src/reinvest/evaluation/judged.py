@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.files import write_whole
 from .describe import describe
 from .looks import Judgement, undeclared
 from .onerun import SEPARATE
@@ -87,8 +87,5 @@ def remember(study: Study, seeds: int, store: Any, block: str = "", verdicts: Ma
 
 
 def _write(rows: list[tuple[Judgement, dict[str, str]]], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     plain = [{"seeds": j.seeds, "looks": list(j.looks), "spending": j.spending, "said": said} for j, said in rows]
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(plain) + "\n", encoding="utf8")
-    temporary.replace(target)
+    write_whole(target, json.dumps(plain) + "\n")

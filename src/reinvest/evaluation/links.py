@@ -7,11 +7,11 @@ then finds its run by a small file, <store>/arms/<identity of the job>.json = {"
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import StoreUnwritable, UnknownName
+from ..core.files import write_whole
 
 USABLE = ("finished", "diverged")
 """Status of the runs that a study counts."""
@@ -24,11 +24,8 @@ def _file(identity: str, store: Any) -> Path:
 def link(identity: str, run: str, store: Any) -> None:
     """Remember that `run` (an id) answers the job `identity`. Raises StoreUnwritable."""
     target = _file(identity, store)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"run": run}) + "\n", encoding="utf8")
-        temporary.replace(target)
+        write_whole(target, json.dumps({"run": run}) + "\n")
     except OSError as error:
         raise StoreUnwritable(
             f"a study keeps which run is whose in the store, got {target} that cannot be written ({error.strerror}); "

@@ -41,6 +41,8 @@ COOLDOWN = 0.2
 """Share of a branch that its cool-down takes."""
 LEAST = 2
 """Separate runs of a duration from which a deviation is told."""
+NO_METRICS = ("split", "step", "epoch", "seconds")
+"""What an entry of a curve says beside its metrics."""
 SAME = 1e-3
 """By what share steps between durations may differ and count as equal: durations in epochs are rounded."""
 
@@ -147,26 +149,38 @@ def share_of_separate(kind: str, durations: Sequence[str]) -> float:
     return own / sum(amounts)
 
 
-def reading(run: Any, metric: str, share: float) -> dict[str, float]:
-    """{"steps", "seconds", "quality"} of a run at a share of it: where it ends, or where a cycle of it does.
+def reading(run: Any, metric: str, share: float) -> dict[str, Any]:
+    """{"steps", "seconds", "quality", "status"} of a run at a share of it: where it ends, or where a cycle of it does.
 
-    Values are NaN of a run that did not get there. seconds: of training, as the run's own clock has them.
+    Of a run that diverged, cycles that had ended before are finished points, as separate runs of their lengths would be;
+    those behind it have diverged, and so has one whose test values are no numbers, since divergence is noticed some steps
+    late. quality: NaN of what did not get there. seconds: of training, as the run's own clock has them.
     """
-    missing = float("nan")
-    if run.status != "finished":
-        return {"steps": run.steps, "seconds": run.seconds if run.seconds is not None else missing, "quality": missing}
-    if share == 1.0:
-        quality = run.quality(metric, "test")
-        return {"steps": run.steps, "seconds": run.seconds if run.seconds is not None else missing, "quality": quality}
-    step = round(share * run.steps)
-    read = [entry for entry in run.curve if entry["split"] == "test" and entry["step"] == step]
-    value = read[-1].get(metric) if read else None
-    seconds = read[-1].get("seconds") if read else None
-    return {
-        "steps": step,
-        "seconds": missing if seconds is None else seconds,
-        "quality": missing if value is None else value,
-    }
+    if share == 1.0 and run.status == "finished":
+        return _point(run.steps, run.seconds, run.quality(metric, "test"), "finished")
+    entry = None if share == 1.0 else _read_at(run, share)
+    if entry is None:
+        return _point(run.steps, run.seconds, None, run.status)
+    return _point(entry["step"], entry.get("seconds"), entry.get(metric), "finished")
+
+
+def _point(steps: int | None, seconds: float | None, quality: float | None, status: str) -> dict[str, Any]:
+    """What is known of a point, with NaN for what is not."""
+    seconds, quality = (math.nan if value is None else value for value in (seconds, quality))
+    return {"steps": steps, "seconds": seconds, "quality": quality, "status": status}
+
+
+def _read_at(run: Any, share: float) -> dict[str, Any] | None:
+    """What was read of the test split where a cycle ended; None if the run was not, or no longer, training then."""
+    read = {entry["step"]: entry for entry in run.curve if entry["split"] == "test"}
+    if run.status == "finished":
+        return read.get(round(share * run.steps))
+    # How long it would have been is not known of a run that diverged; which of its cycles this is, is.
+    shares = marked_shares(run.config["schedule"], "reads") if run.status == "diverged" else []
+    place = min(range(len(shares)), key=lambda k: abs(shares[k] - share), default=len(read))
+    entry = read[sorted(read)[place]] if place < len(read) else None
+    values = [] if entry is None else [v for name, v in entry.items() if name not in NO_METRICS]
+    return entry if values and all(v is not None and math.isfinite(v) for v in values) else None
 
 
 def deviations(ours: Mapping[str, Sequence[float]], separate: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:

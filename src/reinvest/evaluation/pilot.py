@@ -13,7 +13,7 @@ from ..loop.train import full_id
 from .course import Course
 from .estimate import hours_by_arm, prices
 from .execute import machine_for
-from .plan import Job, found, plan
+from .plan import Job, distinct, found, plan
 from .study import MIN_SEEDS, Study
 
 LEAST = 2
@@ -52,7 +52,7 @@ def pilot_cost(
         (price,) = prices({study.baseline_name: study.baseline}, study.durations, store, machine).values()
         seconds = {(study.baseline_name, d): price.seconds(d) for d in study.durations}
         hours = sum(hours_by_arm(study, todo, seconds, machine).values())
-    return {"runs": len(todo), "hours": hours}
+    return {"runs": distinct(todo), "hours": hours}
 
 
 def train_pilot(

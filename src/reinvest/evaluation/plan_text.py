@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,21 +19,31 @@ def hours_text(hours: float | None) -> str:
     return f"{hours * 3600:.2g} s"
 
 
-def money_text(money: float | None) -> str:
-    """Money as "0.42 EUR", "130 EUR"; a dash where not known."""
-    return "-" if money is None else f"{money:,.2f} EUR" if money < 100 else f"{money:,.0f} EUR"
+def money_text(money: float | None, currency: str) -> str:
+    """Money as "0.42 USD", "130 USD", small sums with two digits as "0.0031 USD"; a dash where not known."""
+    if money is None:
+        return "-"
+    shown = float(f"{money:.2g}")
+    places = 0 if money >= 100 else 2 if not shown > 0.0 else max(2, 1 - math.floor(math.log10(shown)))
+    return f"{money:,.{places}f} {currency}".strip()
+
+
+def currency_of(result: Mapping[str, Any]) -> str:
+    """The currency of a plan's money; plans of before had none beside their euros."""
+    return str(result.get("currency", "EUR") or "")
 
 
 def statements(result: Mapping[str, Any]) -> list[str]:
     """What the plan says: what the planned seeds find, what other effects need, what looks change."""
     planned = result["planned"]
     lacking = [f"{planned['runs']:,} runs are lacking"]
-    lacking += [] if planned["hours"] is None else [f"{hours_text(planned['hours'])} of training"]
-    lacking += [] if planned["money"] is None else [money_text(planned["money"])]
+    hours, currency = planned["hours"], currency_of(result)
+    lacking.append("hours of training not known yet" if hours is None else f"{hours_text(hours)} of training")
+    lacking += [] if planned["money"] is None else [money_text(planned["money"], currency)]
     if result["noise"] is None:
         return [result["reason"], f"with {planned['seeds']} seeds {', '.join(lacking)}"]
     said = [f"{_found(planned)}; {', '.join(lacking)}"]
-    said += [_needed(row, planned["seeds"]) for row in result["effects"]]
+    said += [_needed(row, planned["seeds"], currency) for row in result["effects"]]
     for row in (result["looks"] or {"effects": []})["effects"]:
         said.append(
             f"a speed-up of {ratio_text(row['effect'])} is found in {100 * row['found']:.0f} % of studies with these looks, "
@@ -51,7 +62,7 @@ def _found(planned: Mapping[str, Any]) -> str:
     )
 
 
-def _needed(row: Mapping[str, Any], planned: int) -> str:
+def _needed(row: Mapping[str, Any], planned: int, currency: str) -> str:
     effect = ratio_text(row["effect"])
     if row["seeds"] is None:
         return f"a speed-up of {effect} cannot be shown with 10,000 seeds"
@@ -59,5 +70,5 @@ def _needed(row: Mapping[str, Any], planned: int) -> str:
     text = f"a speed-up of {effect} needs {row['seeds']:,} seeds ({row['seeds_low']:,} to {upper})"
     if row["seeds"] <= planned or row["hours"] is None:
         return text
-    money = "" if row["money"] is None else f", {money_text(row['money'])}"
+    money = "" if row["money"] is None else f", {money_text(row['money'], currency)}"
     return f"{text}: {row['runs']:,} runs more than there are, {hours_text(row['hours'])} of training{money}"

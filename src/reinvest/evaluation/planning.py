@@ -20,7 +20,7 @@ from ..loop.train import full_id
 from .compare import point_of, shown_of, with_metric
 from .design import Noise, looked, noise_factors, noise_of, smallest_looked
 from .drawing import drawable_arm, mean_curve
-from .estimate import hours_by_arm, prices
+from .estimate import hours_by_arm, paced, prices
 from .execute import Machine, machine_for
 from .looks import Look, declared
 from .onerun import SEPARATE
@@ -45,6 +45,7 @@ def plan_study(
     *,
     effects: Sequence[float] = EFFECTS,
     price: float | None = None,
+    currency: str = "",
     workers: int | None = None,
     threads: int | None = None,
     device: str = "cpu",
@@ -52,7 +53,7 @@ def plan_study(
 ) -> dict[str, Any]:
     """What a study can show with its seeds, which seeds an effect needs, and the hours and money of both: plain values.
 
-    effects: speed-ups (> 1); price: of an hour of this machine, in EUR (> 0); reproduce: the command to print. "noise" is
+    effects: speed-ups (> 1); price: of an hour of this machine (> 0), in `currency`; reproduce: the command to print. "noise" is
     None, with a "reason", where no arm has 2 finished runs or more at every duration. Raises InvalidValue.
     """
     check_asked(effects, price)
@@ -61,7 +62,8 @@ def plan_study(
     jobs = plan(sized(study, max(study.seeds, MOST)))
     held = {job: run for job in jobs if (run := found(job, store)) is not None}
     known = _known(study, held, store)
-    bill = _Bill(study, [job for job in jobs if job not in held], _seconds(study, held, store, machine), machine, price)
+    seconds, guessed = _seconds(study, held, store, machine)
+    bill = _Bill(study, [job for job in jobs if job not in held], seconds, machine, price)
     looks = declared(study.looks, LEVEL, study.spending) if study.looks else []
     alpha = looks[-1].alpha if looks else LEVEL
     noise = known.noise
@@ -75,6 +77,7 @@ def plan_study(
         **_head(study, reproduce),
         "alpha": LEVEL,
         "price": price,
+        "currency": None if price is None else currency,
         "noise": None if noise is None else {"arm": known.arm, "runs": noise.runs, "cells": known.cells},
         "reason": known.reason,
         "planned": planned,
@@ -82,7 +85,7 @@ def plan_study(
         "effects": [{**row, **bill.of(row["seeds"])} for row in wanted],
         "looks": _looks(noise, looks, effects, bill) if looks else None,
         "cost": bill.whole(),
-        "notes": [*known.notes, *bill.notes],
+        "notes": [*known.notes, *bill.notes, *guessed],
     }
     return {**result, "statements": statements(result)}
 
@@ -194,8 +197,8 @@ def _rows(study: Study, name: str, held: Mapping[Job, Any], store: Any) -> list[
     arm = study.all_arms()[name]
     if isinstance(arm, Recipe) and study.curve == SEPARATE:
         mine |= _same_recipe(study, name, arm, store, {run.id for run in mine.values()})
-    rows = [point_of(study, job, run, {}) for job, run in mine.items() if run.status == "finished"]
-    rows = [row for row in rows if math.isfinite(row["quality"])]
+    rows = [point_of(study, job, run, {}) for job, run in mine.items()]
+    rows = [row for row in rows if row["status"] == "finished" and math.isfinite(row["quality"])]
     timed = [r for r in rows if r["steps"] and r["seconds"] > 0.0]
     if not isinstance(arm, Recipe) or len(timed) < len(rows):
         return rows
@@ -271,9 +274,11 @@ def _looks(noise: Noise | None, looks: Sequence[Look], effects: Sequence[float],
 # ---- what it costs -------------------------------------------------------------------------------------------------
 
 
-def _seconds(study: Study, held: Mapping[Job, Any], store: Any, machine: Machine) -> dict[tuple[str, str], float]:
-    """Seconds of one run by (arm, duration): of recipes by trial steps, of others by the runs that there are."""
-    priced = prices(study.all_arms(), study.durations, store, machine)
+def _seconds(
+    study: Study, held: Mapping[Job, Any], store: Any, machine: Machine
+) -> tuple[dict[tuple[str, str], float], list[str]]:
+    """Seconds of one run by (arm, duration): by the runs that there are, of recipes else by trial steps; a note on that."""
+    priced, known = paced(prices(study.all_arms(), study.durations, store, machine), held)
     seconds = {(name, d): price.seconds(d) for name, price in priced.items() for d in study.durations}
     for name in study.all_arms():
         for d in study.durations:
@@ -282,7 +287,8 @@ def _seconds(study: Study, held: Mapping[Job, Any], store: Any, machine: Machine
             if taken and (name, d) not in seconds:
                 seconds[name, d] = sum(taken) / len(taken)
     whole = {name for name in study.all_arms() if all((name, d) in seconds for d in study.durations)}
-    return {(name, d): value for (name, d), value in seconds.items() if name in whole}
+    guessed = ["hours are a first guess, by a dozen trial steps; runs in the store, such as a pilot's, tell better"]
+    return {at: value for at, value in seconds.items() if at[0] in whole}, guessed if priced and not known else []
 
 
 class _Bill:

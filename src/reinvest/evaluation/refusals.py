@@ -252,10 +252,14 @@ def tuning_faults(settings: Settings, names: tuple[str, str]) -> list[str]:
     for unit, ours, theirs in zip(("trials", "seconds"), *(settings.tuning[name] for name in names), strict=True):
         if max(ours, theirs) > TUNING * min(ours, theirs):
             return [
-                f"tuning budgets may differ by at most 10 %, {names[0]!r} was tuned with {ours:g} {unit} and "
-                f"{names[1]!r} with {theirs:g}: give both the same budget."
+                f"tuning budgets may differ by at most 10 %, {names[0]!r} was tuned with {_shown(ours)} {unit} and "
+                f"{names[1]!r} with {_shown(theirs)}: give both the same budget."
             ]
     return []
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100.0 else f"{value:.3g}"
 
 
 def tuning_text(settings: Settings, names: tuple[str, str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import CorruptFile, InvalidValue, SchemaTooNew
+from ..core.files import write_whole
 from ..core.recipe import Recipe
 from .costs import costs_of
 from .drawing import mean_curve
@@ -250,12 +251,7 @@ def _finite(value: Any) -> Any:
 
 def write_result(result: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
     """Write the result as JSON, to a temporary name first; returns the path."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf8")
-    temporary.replace(target)
-    return target
+    return write_whole(path, json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_result(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -9,23 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import InvalidValue
-from ..store.store import SMALLER_IS_BETTER
-
-_LOSSES = SMALLER_IS_BETTER | {
-    *("wer", "cer", "ppl", "errors", "err", "logloss", "xent"),
-    *("bpb", "bpc", "bits_per_byte", "bits_per_character", "bits_per_dim"),
-}
-_GAINS = {"accuracy", "acc", "f1", "auc", "reduction", "gain"}
-"""What a name may end with that speaks of a loss and rises all the same."""
+from ..core.metrics import direction as direction
+from ..core.metrics import plain_name
 
 
-def direction(metric: str, higher_is_better: bool | None = None) -> bool:
-    """Whether higher is better: as given, else by the metric's name (False for "loss", "val_loss_epoch", "Loss/test",
-    "error rate", ...)."""
-    if higher_is_better is not None:
-        return higher_is_better
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", str(metric)).strip("_").lower()
-    return name.split("_")[-1] in _GAINS or not any(f"_{loss}_" in f"_{name}_" for loss in _LOSSES)
+def is_accuracy(metric: str) -> bool:
+    """Whether a metric is a share of right answers by its name ("accuracy", "val/acc", "test_accuracy_top1"): such are
+    shown in per cent, and differences in points."""
+    return any(re.fullmatch(r"(accuracy|acc)[0-9]*", word) for word in plain_name(metric).split("_"))
+
+
+def difference_text(metric: str, value: float, *, plus: bool = False) -> str:
+    """A difference of two qualities: "1.52 points" of an accuracy, "0.0152" of another metric; plus: with its sign."""
+    sign = "+" if plus else ""
+    return f"{100 * value:{sign}.2f} points" if is_accuracy(metric) else f"{value:{sign}.3g}"
 
 
 @dataclass(frozen=True)

@@ -181,24 +181,17 @@ class Study:
 def load_study(path: str | Path) -> Study:
     """A study from a YAML file, or from a Python file that defines `study = ri.Study(...)`."""
     file = Path(path)
-    if not file.is_file():
-        raise InvalidValue(f"a study is a YAML or Python file, got {str(path)!r}, which does not exist; check the path")
-    if file.suffix == ".py":
+    if file.suffix == ".py" and file.is_file():
         return _load_python(file)
-    import yaml
+    from ..core.yaml_numbers import read_mapping
 
-    from ..core import yaml_numbers
-
-    try:
-        values = yaml_numbers.load(file.read_text(encoding="utf8"))
-    except yaml.YAMLError as error:
-        raise InvalidValue(
-            f"a study file is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend that line"
-        ) from None
-    if not isinstance(values, Mapping):
-        raise InvalidValue(
-            f"a study file is a mapping with baseline, arms and durations, got {type(values).__name__}; see reinvest compare --help"
-        )
+    values = read_mapping(
+        file,
+        "a study",
+        holds="baseline, arms and durations",
+        remedy="see reinvest compare --help",
+        form="a YAML or Python file",
+    )
     return Study.from_dict(values)
 
 

@@ -105,8 +105,17 @@ def check_arms(arms: Mapping[str, Any]) -> None:
         other = seen.setdefault(_same(arm), name)
         if other != name:
             raise InvalidValue(
-                f"arms must differ, got the same {_kind(arm)} for {other!r} and {name!r}; change one or leave it out"
+                f"arms must differ, got the same {_kind(arm)} for {other!r} and {name!r}; change one or leave it out, or for an "
+                f"A/A study (the baseline again, with seeds of its own) {_AGAIN[_kind(arm)]}"
             )
+
+
+_AGAIN = {
+    "recipe": "add what does nothing: {methods: [LabelSmoothing: {alpha: 0}]}",
+    "command": "add an option that does nothing",
+    "callable": "call it from a function of another name",
+}
+"""How an arm is the baseline again: by what it is runs are found, and two arms may not share theirs."""
 
 
 def _same(arm: Any) -> tuple[str, Any]:

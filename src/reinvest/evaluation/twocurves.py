@@ -13,7 +13,7 @@ from .dependence import Spread, arm_correlation, pairing_fault, spread_of
 from .intervals import POINTS, WINDOW_NAMES, WINDOWS, Evidence, contrast
 from .outcome import Verdict, Window, level_text, ratio_text
 from .power import seeds_needed, smallest_effect
-from .settings import Settings
+from .settings import Settings, difference_text
 
 FLAT = 0.2
 
@@ -69,8 +69,8 @@ def compare_curves(base: Arm, method: Arm, scale: Scale, settings: Settings) -> 
     ratios = decomposition(base, method, shift)
     flags = [
         *setting.flags,
-        *_overtraining(base, setting.variances[0]),
-        *_overtraining(method, setting.variances[1]),
+        *_overtraining(base, setting.variances[0], settings.metric),
+        *_overtraining(method, setting.variances[1], settings.metric),
     ]
     if all(w.low > 1.0 / (1.0 + settings.margin) for w in windows):
         flags.insert(0, f"nowhere slower by more than the margin of {100 * settings.margin:g} %")
@@ -209,7 +209,7 @@ def _flat_fraction(evidence: Evidence, base: Curves, method: Curves) -> float:
     return float(np.sum(evidence.rise < FLAT * average) / POINTS) if average > 0.0 else 1.0
 
 
-def _overtraining(arm: Arm, variance: Array) -> list[str]:
+def _overtraining(arm: Arm, variance: Array, metric: str) -> list[str]:
     """A flag where longer training gave less quality, with what seed noise could explain."""
     best = np.maximum.accumulate(arm.y)
     k = int(np.argmax(best - arm.y))
@@ -218,9 +218,9 @@ def _overtraining(arm: Arm, variance: Array) -> list[str]:
         return []
     peak = int(np.argmax(arm.y[: k + 1]))
     noise = math.sqrt(float(variance[k] / arm.n[k] + variance[peak] / arm.n[peak]))
-    size = "within seed noise" if drop < 2.0 * noise else f"{drop / noise:.2g} standard errors"
-    lost = abs(float(arm.quality[peak] - arm.quality[k]))
-    return [f"{arm.name}: quality falls by {lost:.3g} from duration {arm.labels[peak]} to {arm.labels[k]} ({size})"]
+    size = "within seed noise" if drop < 2.0 * noise else f"{drop / noise:,.1f} standard errors"
+    lost = difference_text(metric, abs(float(arm.quality[peak] - arm.quality[k])))
+    return [f"{arm.name}: quality falls by {lost} from duration {arm.labels[peak]} to {arm.labels[k]} ({size})"]
 
 
 def _p_value(evidence: Evidence) -> float:

@@ -26,6 +26,8 @@ __all__ = [
     "predicted_sd",
     "probability_better",
     "runs_needed",
+    "sample",
+    "sample_variance",
     "summarise",
 ]
 
@@ -118,8 +120,8 @@ def summarise(values: Sequence[float], *, diverged: int = 0) -> Summary:
     """
     from scipy.special import stdtrit
 
-    found = _sample(values)
-    n, mean, sd = len(found), float(found.mean()), math.sqrt(_variance(found))
+    found = sample(values)
+    n, mean, sd = len(found), float(found.mean()), math.sqrt(sample_variance(found))
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * sd / math.sqrt(n)
     return Summary(
         n=n,
@@ -159,7 +161,7 @@ def probability_better(first: Sequence[float], second: Sequence[float]) -> Bette
     """
     from scipy.special import ndtri
 
-    a, b = _sample(first), _sample(second)
+    a, b = sample(first), sample(second)
     differences = a[:, None] - b[None, :]
     found = float((differences > 0).mean() + 0.5 * (differences == 0).mean())
     z, extra = float(ndtri((1 + LEVEL) / 2)), (len(a) + len(b)) / 2 - 1
@@ -215,8 +217,8 @@ def by_source(values: Mapping[str, Sequence[float]], *, whole: Sequence[float], 
 def _part(source: str, values: Sequence[float], whole: Part | None) -> Part:
     from scipy.special import fdtri
 
-    found = _sample(values)
-    df, variance, tail = len(found) - 1, _variance(found), (1 - LEVEL) / 2
+    found = sample(values)
+    df, variance, tail = len(found) - 1, sample_variance(found), (1 - LEVEL) / 2
     share: tuple[float | None, ...] = (None, None, None)
     if whole is not None and whole.variance > 0:
         ratio, other = variance / whole.variance, whole.runs - 1
@@ -262,12 +264,13 @@ def _edge(far: float, near: float, beyond: Callable[[float], bool]) -> float:
     return near
 
 
-def _variance(values: NDArray[np.float64]) -> float:
-    """With n - 1 below; exactly 0 for equal values, whose mean may round."""
+def sample_variance(values: NDArray[np.float64]) -> float:
+    """The variance with n - 1 below; exactly 0 for equal values, whose mean may round."""
     return float(values.var(ddof=1)) if float(np.ptp(values)) > 0 else 0.0
 
 
-def _sample(values: Sequence[float]) -> NDArray[np.float64]:
+def sample(values: Sequence[float]) -> NDArray[np.float64]:
+    """2 finite values or more, as an array [n]. Raises InvalidValue for others."""
     try:
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import inspect
 import json
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ..core import names
 from ..core.chain import Methods
 from ..core.duration import Duration
-from ..core.errors import InvalidValue
+from ..core.errors import InvalidValue, ReinvestError
 from ..core.protocols import Task
 from ..core.recipe import Recipe, identity, optimizer_class, source_hash, task_specs
 from ..core.streams import key
@@ -43,10 +44,27 @@ def _source(kind: str, spec: dict[str, Any]) -> str:
     return " ".join(found)
 
 
+@contextlib.contextmanager
+def _told(rule: str, name: str) -> Iterator[None]:
+    """What a user's own factory raises becomes one sentence; what ours raise is said as it is."""
+    try:
+        yield
+    except Exception as error:
+        if ":" not in name or isinstance(error, ReinvestError):
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        # A call that does not fit fails here and not in the factory's file.
+        where = "" if last.filename == __file__ else f" at line {last.lineno} of {Path(last.filename).name}"
+        raise InvalidValue(
+            f"{rule}, got {type(error).__name__}{where} from {name!r} ({' '.join(str(error).split())}); mend the factory"
+        ) from error
+
+
 @functools.lru_cache(maxsize=16)
 def _task(text: str, source: str) -> Task:
     spec = json.loads(text)
-    task = names.resolve("task", spec["name"])(**_arguments(spec))
+    with _told("a task factory returns a Task", spec["name"]):
+        task = names.resolve("task", spec["name"])(**_arguments(spec))
     if not isinstance(task, Task):
         raise InvalidValue(
             f"a task factory returns a Task, got {type(task).__name__} from {spec['name']!r}; build it with ri.Task.from_tensors(...)"
@@ -63,9 +81,9 @@ def build_model(recipe: Recipe, task: Task, seed: int) -> nn.Module:
     """A freshly initialised model; torch's own generator is left as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(key(recipe.seed_of("init", seed), "init") >> 1)
-        model = names.resolve("model", recipe.model["name"])(
-            input_shape=tuple(task.input_shape), classes=task.classes, **_arguments(recipe.model)
-        )
+        made = names.resolve("model", recipe.model["name"])
+        with _told("a model factory takes input_shape and classes and returns a torch.nn.Module", recipe.model["name"]):
+            model = made(input_shape=tuple(task.input_shape), classes=task.classes, **_arguments(recipe.model))
     if not isinstance(model, nn.Module):
         raise InvalidValue(
             f"a model factory returns a torch.nn.Module, got {type(model).__name__} from {recipe.model['name']!r}"

@@ -22,7 +22,6 @@ from ..core.protocols import current_recorder
 from ..core.recipe import Recipe, branch_of
 from ..core.streams import key
 from .branches import kept_state, marked_steps, refuse_horizons, trunk_state, trunks
-from .energy import metered
 from .evaluate import evaluate
 from .progress import Bar
 from .session import Session, run_identity
@@ -233,10 +232,6 @@ class _Training:
         self.look = CHECK_EVERY.get(device.type, 50)
 
     def go(self, progress: bool | None) -> None:
-        with metered(self.run, self.session.device, whole=self.state is None):
-            self._go(progress)
-
-    def _go(self, progress: bool | None) -> None:
         session, run = self.session, self.run
         with session.attached() as methods, _Interrupt() as interrupt, Bar(run, session, progress) as bar:
             if self.state:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation.settings import is_accuracy
 from .numbers import pointer, significant
 from .palette import LIGHT, SYMBOLS, Theme, rgba
 from .speedups import speedup_figure
@@ -58,7 +59,7 @@ def quality_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
     seconds = finite([p["seconds"] for _, arm in arms for p in arm["points"] if (p["seconds"] or 0) > 0])
     figure.update_layout(**layout(theme), height=520, hovermode="closest")
     figure.update_xaxes(**time_axis(seconds), **axis(theme), title={"text": "training time", "standoff": 8})
-    share = result["task"]["metric"] == "accuracy"
+    share = is_accuracy(result["task"]["metric"])
     figure.update_yaxes(
         range=[low, high], tickformat=".0%" if share and high - low > 0.04 else ".1%" if share else "~g", **axis(theme)
     )

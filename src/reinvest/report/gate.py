@@ -23,6 +23,7 @@ LOOKS = {
     "not comparable": "not comparable",
 }
 """Each word of a gate, and the word of a verdict whose colour and sign it has."""
+ABSENT = "not given"
 NAMES = {"steps": "Steps to equal quality", "time": "Training time to equal quality"}
 
 
@@ -59,6 +60,7 @@ def render_gate(result: Mapping[str, Any]) -> str:
             units=units,
             names=NAMES,
             looks=LOOKS,
+            changes=changes(result["changed"]),
             signs=SIGNS,
             symbols=SYMBOLS,
             places={name: place for place, name in enumerate(result["arms"])},
@@ -72,6 +74,38 @@ def render_gate(result: Mapping[str, Any]) -> str:
     )
 
 
+def changes(changed: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, then, now) in words, from {field of the recipe: [then, now]}; of what kept its name each argument alone."""
+    found = []
+    for field, (then, now) in changed.items():
+        name = field.replace("_", " ")
+        both = isinstance(then, Mapping) and isinstance(now, Mapping)
+        if not (both and then.get("name") == now.get("name")):
+            found.append((name, _words(then), _words(now)))
+            continue
+        for key in dict.fromkeys([*then, *now]):
+            if then.get(key) != now.get(key):
+                old, new = (_words(side[key]) if key in side else ABSENT for side in (then, now))
+                found.append((f"{name} {key}", old, new))
+    return found
+
+
+def _words(value: Any) -> str:
+    """A value of a recipe without brackets and quotes."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_words, value)) or "none"
+    if not isinstance(value, Mapping):
+        return str(value)
+    pairs = [(k, _words(v), isinstance(v, Mapping)) for k, v in value.items() if k != "name"]
+    told = ", ".join(f"{k} ({text})" if nested else f"{k} {text}" for k, text, nested in pairs)
+    name = value.get("name")
+    return told if name is None else f"{name} ({told})" if told else str(name)
+
+
 def print_gate(result: Mapping[str, Any], console: Console) -> None:
     """Print the word, each part with its interval, what changed in the recipe, and what to read it with."""
     from rich.padding import Padding
@@ -82,7 +116,7 @@ def print_gate(result: Mapping[str, Any], console: Console) -> None:
     console.print(Text(word.upper(), style=STYLES.get(LOOKS[word], "")))
     for part in result["parts"]:
         console.print(Padding(Text(part["sentence"]), (0, 0, 0, 2)))
-    for name, (then, now) in result["changed"].items():
+    for name, then, now in changes(result["changed"]):
         console.print(Padding(Text(f"{name}: {then} -> {now}", style="dim"), (0, 0, 0, 2)))
     for note in result["notes"]:
         console.print(Padding(Text(f"- {note}", style="dim"), (0, 0, 0, 2)))

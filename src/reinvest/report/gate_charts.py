@@ -7,13 +7,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .numbers import pointer
-from .palette import LIGHT, Theme, rgba
+from .palette import LIGHT, SIGNS, Theme, rgba
 from .speedups import Style, draw_interval, draw_refused, ratio_axis, ratio_range
 from .style import axis, layout
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+WITHOUT = {
+    "not comparable": f"{SIGNS['not comparable']} not comparable",
+    "regressed": f"{SIGNS['worse']} its runs did not end",
+    "undecided": f"{SIGNS['inconclusive']} open on both sides",
+}
+"""What stands in the place of an interval, by verdict."""
 SHORT = {"steps": "steps", "time": "training time"}
 
 
@@ -36,7 +42,7 @@ def gate_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
     )
     for place, (part, row) in enumerate(zip(parts, rows, strict=True)):
         if all(value is None for value in row.values()):
-            draw_refused(figure, -place, theme)
+            draw_refused(figure, -place, theme, WITHOUT[part["verdict"]])
         else:
             path = pointer("parts", place)
             draw_interval(figure, row, -place, edges, SHORT[part["name"]], path, Style(theme, 1, False))

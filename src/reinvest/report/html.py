@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidValue
+from ..core.files import write_whole
 from .costs import cost_units, cost_words
 from .numbers import Figures, Unit, pointer, quality_units, time_unit
 from .palette import DARK, LIGHT, SIGNS, SYMBOLS, Theme
 from .style import theme_changes
-from .text import shared_flags
+from .text import OPEN, is_open, shared_flags
 
 if TYPE_CHECKING:
     import jinja2
@@ -34,19 +34,7 @@ def write_report(result: Mapping[str, Any], path: str | Path) -> Path:
 
 def write_page(page: str, path: str | Path) -> Path:
     """Write a page to `path` under a temporary name first, with its folder made; returns the path."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf8") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        # Gone after the rename; left by a full disk or an interruption.
-        temporary.unlink(missing_ok=True)
-    return target
+    return write_whole(path, page, durable=True)
 
 
 def render(result: Mapping[str, Any]) -> str:
@@ -79,6 +67,7 @@ def render(result: Mapping[str, Any]) -> str:
                 p["status"] not in ("finished", None) for arm in result["arms"].values() for p in arm["points"]
             ),
             shared=shared_flags(result),
+            open=OPEN if is_open(result) else None,
             places={name: place for place, name in enumerate(result["arms"])},
             quietest=_extreme(result, min),
             loudest=_extreme(result, max),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
+from ..evaluation.settings import is_accuracy
+
 MINUS = "−"
 NONE = "–"
+TINY = 1e-12
+"""Below this even a number without an exponent says nothing more."""
 FLAT = 10.0
 """A seed spread of more than this many times the run's own length says only that the curve is flat there."""
 
@@ -21,15 +26,15 @@ def signed(text: str) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Three significant digits without an exponent, thousands set apart: 0.0123, 1.23, 12.3, 1,234."""
+    """Three significant digits without an exponent, thousands set apart: 0.0000123, 0.0123, 1.23, 12.3, 1,234."""
     if value == 0:
         return "0"
     if abs(value) >= 10 ** (digits - 1):
         return f"{value:,.0f}"
     text = f"{value:#.{digits}g}"
-    if "e" in text:
-        return f"{value:.{digits}g}"
-    return text
+    if "e" in text and abs(value) > TINY:
+        text = f"{value:.{digits - 1 - math.floor(math.log10(abs(value)))}f}"
+    return text.rstrip(".")
 
 
 def ratio(value: float) -> str:
@@ -63,8 +68,8 @@ def time_unit(longest: float) -> Unit:
 
 
 def quality_units(metric: str) -> tuple[Unit, Unit, Unit]:
-    """Units of a quality, a difference of two, and a spread: per cent for accuracy, plain numbers otherwise."""
-    if metric == "accuracy":
+    """Units of a quality, a difference of two, and a spread: per cent for an accuracy, plain numbers otherwise."""
+    if is_accuracy(metric):
         return (
             Unit(100, 2, "%"),
             Unit(100, 2, "points", plus=True),

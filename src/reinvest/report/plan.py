@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidValue
-from ..evaluation.plan_text import hours_text, money_text
+from ..evaluation.plan_text import currency_of, hours_text, money_text
 from .html import environment, pictures_of, script_json, write_page
 from .numbers import FLAT, MINUS, Figures, Unit, quality_units, ratio, significant, time_unit
 from .palette import DARK, LIGHT
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+FLAT_MEANS = "flat: quality hardly rises with time there, so that no time makes up for the noise"
+"""What the word in the noise table means."""
+
 
 def noise_table(result: Mapping[str, Any]) -> Table:
     """A row a duration: its runs, quality, seed sd, and that sd in units of time."""
+    from rich.text import Text
+
     quality, _, sd = quality_units(result["metric"])
     unit = f", {sd.suffix}" if sd.suffix else ""
     noise = result["noise"]
@@ -30,6 +35,8 @@ def noise_table(result: Mapping[str, Any]) -> Table:
         shown = f"{quality.show(cell['quality'])}{' ' + quality.suffix if quality.suffix else ''}"
         spread = f"{sd.show(cell['sd'])} ({sd.show(cell['sd_low'])} to {sd.show(cell['sd_high'])})"
         table.add_row(cell["duration"], str(cell["n"]), shown, spread.replace(MINUS, "-"), time_share(cell))
+    if any(time_share(cell) == "flat" for cell in noise["cells"]):
+        table.caption = Text(FLAT_MEANS)
     return table
 
 
@@ -55,7 +62,7 @@ def effects_table(result: Mapping[str, Any]) -> Table:
             f"{row['seeds_low']:,} to {upper}" if known else "-",
             f"{row['runs']:,}" if known else "-",
             hours_text(row["hours"]),
-            *([money_text(row["money"])] if priced else []),
+            *([money_text(row["money"], currency_of(result))] if priced else []),
         ]
         table.add_row(*cells)
     return table
@@ -79,7 +86,7 @@ def _table(title: str, headings: tuple[str, ...]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, title=Text(title), title_justify="left", pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, title=Text(title), title_justify="left", caption_justify="left", pad_edge=False)
     for place, heading in enumerate(headings):
         table.add_column(Text(heading), justify="right" if place else "left", no_wrap=True)
     return table
@@ -132,7 +139,7 @@ def render_plan(result: Mapping[str, Any]) -> str:
         "quality": quality,
         "sd": sd,
         "hours": Unit(3600.0 * time.scale, None, time.suffix),
-        "money": Unit(1.0, 2, "EUR"),
+        "money": Unit(1.0, None, currency_of(result)),
         "percent": Unit(100.0, None, "%"),
     }
     return (
@@ -144,6 +151,7 @@ def render_plan(result: Mapping[str, Any]) -> str:
             units=units,
             command=(result.get("reproduce") or {}).get("command", ""),
             places={},
+            flat=any(time_share(cell) == "flat" for cell in (result["noise"] or {"cells": []})["cells"]),
             light=LIGHT,
             dark=DARK,
             heights={name: picture["layout"]["height"] for name, picture in pictures.items()},

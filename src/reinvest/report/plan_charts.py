@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.plan_text import hours_text, money_text
+from ..evaluation.plan_text import currency_of, hours_text, money_text
 from .numbers import FLAT, pointer, ratio
 from .palette import LIGHT, Theme, rgba
 from .style import axis, finite, label, layout
@@ -44,7 +44,7 @@ def effects_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
         mode="lines+markers",
         line={"color": theme.arms[0], "width": 2.2},
         marker={"size": 6, "color": theme.arms[0]},
-        customdata=[[_cost(row)] for row in rows],
+        customdata=[[_cost(row, currency_of(result))] for row in rows],
         hovertemplate="%{x} seeds find %{y:.3f}<br>%{customdata[0]}<extra></extra>",
         name="smallest speed-up found four times in five",
         meta={"kind": "effects", "path": "/by_seeds"},
@@ -62,7 +62,7 @@ def effects_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
         xaxis2={
             **axis(theme),
             **shown,
-            "ticktext": [_price(at[n]) for n in ticks],
+            "ticktext": [_price(at[n], currency_of(result)) for n in ticks],
             "overlaying": "x",
             "matches": "x",
             "side": "top",
@@ -86,14 +86,14 @@ def _ticks(seeds: Sequence[int]) -> list[int]:
     return list(seeds[::every])
 
 
-def _price(row: Mapping[str, Any]) -> str:
+def _price(row: Mapping[str, Any], currency: str) -> str:
     if row["hours"] is None:
         return f"{row['runs']:,} runs"
-    return hours_text(row["hours"]) + ("" if row["money"] is None else f"<br>{money_text(row['money'])}")
+    return hours_text(row["hours"]) + ("" if row["money"] is None else f"<br>{money_text(row['money'], currency)}")
 
 
-def _cost(row: Mapping[str, Any]) -> str:
-    return f"{row['runs']:,} runs still to train" + ("" if row["hours"] is None else f": {_price(row)}")
+def _cost(row: Mapping[str, Any], currency: str) -> str:
+    return f"{row['runs']:,} runs still to train" + ("" if row["hours"] is None else f": {_price(row, currency)}")
 
 
 def _planned(figure: go.Figure, result: Mapping[str, Any], theme: Theme) -> None:

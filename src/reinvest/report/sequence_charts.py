@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation.settings import is_accuracy
 from .charts import draw_band, time_axis
 from .numbers import pointer, significant
 from .palette import LIGHT, SYMBOLS, Theme, rgba
@@ -23,7 +24,7 @@ def places_of(result: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _share(result: Mapping[str, Any]) -> bool:
-    return bool(result["metric"]["name"] == "accuracy")
+    return is_accuracy(result["metric"]["name"])
 
 
 def _mean(values: Sequence[float]) -> float:

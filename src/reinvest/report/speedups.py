@@ -148,13 +148,13 @@ def draw_interval(
         )
 
 
-def draw_refused(figure: go.Figure, y: float, theme: Theme) -> None:
-    """A row without an interval: what cannot be compared."""
+def draw_refused(figure: go.Figure, y: float, theme: Theme, text: str = "⊘ not comparable") -> None:
+    """A row without an interval: what cannot be compared, or another word in its place."""
     figure.add_annotation(
         x=0,
         xref="x",
         y=y,
-        text="⊘ not comparable",
+        text=text,
         showarrow=False,
         xanchor="left",
         xshift=8,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ROWS = 40
 """Layers in a heat map at most: those that rose first."""
+LEAST_ROWS = 4
+"""Rows that its height has at least, so that the scale beside it can be read."""
 DRAWN = 6
 """Spikes with a heat map at most: the highest."""
 LOGARITHMIC = 20.0
@@ -47,6 +49,17 @@ def signals_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
         ticks = {"dtick": "D2"} if wide and max(values) < FEW_DECADES * min(values) else {}
         kind = "log" if wide else "linear"
         figure.update_yaxes(**axis(theme), **ticks, type=kind, tickformat="~g", title={"text": name}, row=row, col=1)
+    if result.get("unjudged"):
+        figure.add_vrect(
+            x0=-0.5,
+            x1=result["unjudged"] - 0.5,
+            fillcolor=rgba(theme.quiet, 0.14),
+            line={"width": 0},
+            layer="below",
+            name=pointer("unjudged"),
+            row="all",
+            col=1,
+        )
     for k, spike in enumerate(result["spikes"]):
         _mark(figure, signals, k, spike, theme)
     figure.update_layout(**layout(theme), height=90 + 210 * max(1, len(signals)), hovermode="closest")
@@ -108,11 +121,17 @@ def heat_figure(result: Mapping[str, Any], place: int, theme: Theme = LIGHT) -> 
         zmin=0.0,
         zmax=top,
         colorscale=[[0.0, rgba(theme.quiet, 0.05)], [1 / 3, rgba(theme.arms[1], 0.35)], [1.0, theme.arms[1]]],
-        colorbar={"thickness": 10, "tickfont": {"color": theme.quiet}, "outlinewidth": 0, "title": {"text": "z"}},
+        colorbar={
+            "thickness": 10,
+            "tickfont": {"color": theme.quiet},
+            "outlinewidth": 0,
+            "title": {"text": "z"},
+            "tickvals": [0.0, result["threshold"], top],
+        },
         hovertemplate="step %{x}<br>robust z %{customdata}<extra></extra>",
         meta={"kind": "heat", "path": pointer("spikes", place, "heat", "z")},
     )
-    figure.update_layout(**layout(theme), height=110 + 20 * len(layers), showlegend=False)
+    figure.update_layout(**layout(theme), height=110 + 20 * max(LEAST_ROWS, len(layers)), showlegend=False)
     figure.update_xaxes(**axis(theme), title={"text": "step", "standoff": 6}, showgrid=False)
     ticks = {"tickmode": "array", "tickvals": list(range(len(layers))), "fixedrange": True, "showgrid": False}
     figure.update_yaxes(**axis(theme), **ticks, ticktext=[label(n, 24) for n in layers], autorange="reversed")

@@ -108,5 +108,6 @@ def print_spikes(result: Mapping[str, Any], console: Console) -> None:
     for k, spike in enumerate(result["spikes"], start=1):
         told = " ".join([spike["text"], *(spike[name]["text"] for name in ("replay", "without") if spike.get(name))])
         console.print(Text.assemble((f"{k}. ", "bold"), told))
-    if result["hint"]:
-        console.print(Text(result["hint"], style="dim"))
+    for note in (*result.get("notes", ()), result["hint"]):
+        if note:
+            console.print(Text(note, style="dim"))

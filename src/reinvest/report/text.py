@@ -21,6 +21,13 @@ STYLES = {
     "not comparable": "dim",
 }
 
+OPEN = "inconclusive"
+"""The verdict that more seeds may change into another."""
+COULD_HAVE_SEEN = "could have seen: a true speed-up of this size is found four times in five by as many runs"
+SEEDS_TO_DECIDE = (
+    "seeds to decide: runs an arm and duration that would decide four times in five, if the estimate were the truth"
+)
+
 
 def verdict_table(result: Mapping[str, Any]) -> Table:
     """A table with one row per arm: verdict, speed-up, interval, gain at equal time, smallest effect, seeds needed."""
@@ -31,27 +38,31 @@ def verdict_table(result: Mapping[str, Any]) -> Table:
     table = Table(
         box=SIMPLE_HEAD, title=Text(result["title"]), title_justify="left", caption_justify="left", pad_edge=False
     )
-    table.caption = Text(f"speed-up at equal quality against {result['baseline']!r}; above 1 is faster")
+    metric = result["task"]["metric"]
+    gain = quality_units(metric)[1]
+    undecided = is_open(result)
+    said = [f"speed-up at equal quality against {result['baseline']!r}: above 1 is faster; a gain above 0 is better"]
+    said += [COULD_HAVE_SEEN, *([SEEDS_TO_DECIDE] if undecided else [])]
+    table.caption = Text("\n".join(said))
     table.add_column("arm", overflow="fold")
     table.add_column("verdict", no_wrap=True)
-    gain = quality_units(result["task"]["metric"])[1]
-    gained = f"gain at equal time{', ' if gain.suffix else ''}{gain.suffix}"
-    for heading in ("speed-up", "interval", gained, "could have seen", "seeds to decide"):
-        table.add_column(heading, justify="right", no_wrap=heading == "interval")
+    gained = f"gain at equal time, {gain.suffix or metric}"
+    for heading in ("speed-up", "interval", gained, "could have seen", *(["seeds to decide"] if undecided else [])):
+        table.add_column(Text(heading), justify="right", no_wrap=heading == "interval")
     for name, arm in result["arms"].items():
         judged = arm["verdict"]
         if judged is None:
             continue
         shown = "" if judged["gain"] is None else gain.show(judged["gain"]).replace(MINUS, "-")
-        effect, seeds = judged["smallest_effect"], judged["seeds_needed"]
+        effect = judged["smallest_effect"]
         table.add_row(
             Text(name),
             Text(judged["verdict"], style=STYLES.get(judged["verdict"], "")),
-            "" if judged["speedup"] is None else ratio(judged["speedup"]),
+            _interval(judged, "-") if judged["speedup"] is None else ratio(judged["speedup"]),
             _interval(judged),
             shown,
             "" if effect is None else ratio(effect),
-            "" if seeds is None else f"{seeds:,}",
+            *([_seeds(judged)] if undecided else []),
         )
     return table
 
@@ -96,12 +107,24 @@ def shared_flags(result: Mapping[str, Any]) -> list[str]:
     return [] if len(flags) < 2 else [flag for flag in flags[0] if all(flag in other for other in flags)]
 
 
-def _interval(judged: Mapping[str, Any]) -> str:
+def is_open(result: Mapping[str, Any]) -> bool:
+    """Whether any arm has a verdict that more seeds might decide."""
+    return any(arm["verdict"] is not None and arm["verdict"]["verdict"] == OPEN for arm in result["arms"].values())
+
+
+def _seeds(judged: Mapping[str, Any]) -> str:
+    """The seeds that would decide an arm: "" where it is decided or refused."""
+    if judged["verdict"] != OPEN:
+        return ""
+    return "-" if judged["seeds_needed"] is None else f"{judged['seeds_needed']:,}"
+
+
+def _interval(judged: Mapping[str, Any], unknown: str = "open") -> str:
     low, high = judged["low"], judged["high"]
     if judged["verdict"] == "not comparable":
         return ""
     if low is None and high is None:
-        return "open"
+        return unknown
     if high is None:
         return f"at least {ratio(low)}"
     return f"at most {ratio(high)}" if low is None else f"{ratio(low)} to {ratio(high)}"

@@ -40,6 +40,8 @@ def render_tuning(result: Mapping[str, Any]) -> str:
     from plotly.offline import get_plotlyjs
 
     units, pictures = _units(result), _pictures(result)
+    words = {name: arm["verdict"]["verdict"] for name, arm in result["arms"].items() if arm["verdict"] is not None}
+    ran = result["comparison"]["arms"] if result["comparison"] is not None else ()
     return (
         environment()
         .get_template("tune.html.j2")
@@ -51,6 +53,9 @@ def render_tuning(result: Mapping[str, Any]) -> str:
             claim=claim_text(result),
             sampler=SAMPLERS.get(result["sampler"], result["sampler"]),
             spaces={name: space_lines(arm["space"]) for name, arm in result["arms"].items()},
+            left_out=[name for name in words if name not in ran],
+            judged=any(word != "not comparable" for word in words.values()),
+            shown=shown,
             values=lambda winner: ", ".join(listed(winner["values"])),
             symbols=SYMBOLS,
             signs=SIGNS,
@@ -107,9 +112,12 @@ def arms_table(result: Mapping[str, Any]) -> Table:
 
     quality, time = _units(result)["quality"], _units(result)["time"]
     table = Table(box=SIMPLE_HEAD, title=Text(result["title"]), title_justify="left", pad_edge=False)
-    table.caption, table.caption_justify = Text("winners by validation; device time of all trials of an arm"), "left"
+    table.caption, table.caption_justify = (
+        Text("winners by validation; device time of all trials: steps x seconds of a step, timed side by side"),
+        "left",
+    )
     table.add_column("arm", overflow="fold")
-    for heading in ("trials", "diverged", f"device time, {time.suffix}"):
+    for heading in ("trials", "diverged", f"device time, {time.suffix}", f"own clocks, {time.suffix}"):
         table.add_column(heading, justify="right", no_wrap=True)
     if result["studies"] > 1:
         table.add_column("study", justify="right")
@@ -117,9 +125,10 @@ def arms_table(result: Mapping[str, Any]) -> Table:
     table.add_column("its values", overflow="fold")
     for name, arm in result["arms"].items():
         budget = arm["budget"]
-        first = [escape(name), str(budget["trials"]), str(budget["diverged"]), _shown(time, budget["seconds"])]
+        spent = [_shown(time, budget[clock]) for clock in ("seconds", "own_clock")]
+        first = [escape(name), str(budget["trials"]), str(budget["diverged"]), *spent]
         for k, winner in enumerate(arm["winners"] or [None]):
-            row = first if k == 0 else ["", "", "", ""]
+            row = first if k == 0 else [""] * len(first)
             study = [] if result["studies"] == 1 else ["" if winner is None else str(winner["study"])]
             best = "" if winner is None else quality.show(winner["quality"])
             values = "all diverged" if winner is None else ", ".join(listed(winner["values"]))

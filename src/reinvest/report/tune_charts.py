@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation.settings import is_accuracy
 from .charts import quality_figure
-from .numbers import pointer
+from .numbers import Unit, pointer, quality_units
 from .palette import LIGHT, SYMBOLS, Theme
 from .style import axis, finite, label, layout
 
@@ -94,6 +95,7 @@ def _trials(sheet: _Sheet, name: str, path: str, place: int, row: int) -> None:
     """An arm's trials in the panel of a tuned value, its winners and what diverged."""
     own = [(k, t) for k, t in enumerate(sheet.result["tried"]) if t["arm"] == name]
     won = {winner["run"] for winner in sheet.result["arms"][name]["winners"]}
+    unit, _, _ = quality_units(sheet.result["task"]["metric"])
     colour, symbol = sheet.theme.colour(place), SYMBOLS[place % len(SYMBOLS)]
     ring = {"symbol": "circle-open", "size": 17, "color": colour, "line": {"color": colour, "width": 2}}
     cross = {"symbol": "x-thin", "size": 11, "color": colour, "line": {"color": colour, "width": 2.4}}
@@ -120,7 +122,7 @@ def _trials(sheet: _Sheet, name: str, path: str, place: int, row: int) -> None:
             legendgroup=group,
             legendrank=place if group == name else 1000 + len(shown_as),
             showlegend=group not in sheet.named,
-            customdata=[_about(t) for _, t in trials],
+            customdata=[_about(t, unit) for _, t in trials],
             hovertemplate=_HOVER,
             meta={"kind": "tried", "path": pointer("tried"), "at": [k for k, _ in trials], "value": path},
             row=row,
@@ -135,8 +137,8 @@ _HOVER = (
 )
 
 
-def _about(trial: Mapping[str, Any]) -> list[str]:
-    quality = trial["status"] if trial["quality"] is None else f"{trial['quality']:.6g}"
+def _about(trial: Mapping[str, Any], unit: Unit) -> list[str]:
+    quality = trial["status"] if trial["quality"] is None else f"{unit.show(trial['quality'])} {unit.suffix}".rstrip()
     values = ", ".join(f"{path} = {_place(value)}" for path, value in trial["values"].items())
     texts = (trial["arm"], trial["study"], trial["trial"], values, quality, trial["run"])
     return [html.escape(str(text), quote=False) for text in texts]
@@ -197,6 +199,6 @@ def _range(result: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _format(result: Mapping[str, Any], span: float) -> str:
-    if result["task"]["metric"] != "accuracy":
+    if not is_accuracy(result["task"]["metric"]):
         return "~g"
     return ".0%" if span > 0.04 else ".1%"

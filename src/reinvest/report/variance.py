@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidValue
+from ..evaluation.variance_ratio import COMPARED_FROM, MOST_RUNS
 from ..studies.variance_text import ABOUT
 from .html import environment, pictures_of, script_json, write_page
 from .numbers import Figures, Unit, quality_units
@@ -48,6 +49,9 @@ def render_variance(result: Mapping[str, Any]) -> str:
             units={"quality": quality, "sd": sd},
             about=ABOUT,
             parts=table_rows(result),
+            pairs=has_pairs(result),
+            enough=enough(result),
+            most=MOST_RUNS,
             command=(result.get("reproduce") or {}).get("command", ""),
             recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else "",
             heights={name: picture["layout"]["height"] for name, picture in pictures.items()},
@@ -71,13 +75,15 @@ def table_rows(result: Mapping[str, Any]) -> list[tuple[str | int, ...]]:
 
 
 def _pictures(result: Mapping[str, Any]) -> dict[str, Any]:
-    from .variance_charts import agreement_figure, sources_figure, spread_figure
+    from .variance_charts import against_figure, agreement_figure, sources_figure, spread_figure
 
     draw = {"spread": spread_figure}
     if result["sources"] is not None:
         draw["sources"] = sources_figure
     if result["agreement"] is not None:
         draw["agreement"] = agreement_figure
+    if result["against"] is not None:
+        draw["against"] = against_figure
     return pictures_of(result, draw)
 
 
@@ -86,50 +92,83 @@ def _pictures(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def spread_table(result: Mapping[str, Any]) -> Table:
     """The standard deviations beside each other: observed, and what would explain it."""
-    headings = ("standard deviation", "", "95 % interval", "what it is")
-    table, sd = plain_table(result["title"], headings, words=headings[-1:]), _sd(result)
+    sd = _sd(result)
+    headings = ("standard deviation", sd.suffix or "value", "95 % interval", "of what")
+    table = plain_table(result["title"], headings, words=headings[-1:])
     summary, test, agreement = result["summary"], result["test"], result["agreement"]
-    ends = f"{sd(summary['sd_low'])} to {sd(summary['sd_high'])}"
-    table.add_row("observed", sd(summary["sd"]), ends, f"of {summary['n']} runs")
+    ends = _between(sd, summary["sd_low"], summary["sd_high"])
+    table.add_row("observed", sd.show(summary["sd"]), ends, f"the {summary['n']} runs")
     if test is not None:
-        table.add_row("predicted", sd(test["predicted_sd"]), "", "of runs that are calibrated together")
-        table.add_row("binomial floor", sd(test["floor"]), "", f"of any one accuracy on {test['examples']:,} examples")
+        table.add_row("predicted luck", sd.show(test["predicted_sd"]), "", "runs equally good, calibrated together")
     spread = None if agreement is None else agreement["spread"]
     if spread is not None:
-        table.add_row("independent errors", sd(spread["sampling_sd"]), "", "of the runs on these examples")
-        ends = f"{sd(spread['low'])} to {sd(spread['high'])}"
-        table.add_row("between the runs", sd(spread["sd"]), ends, "on the whole distribution")
+        table.add_row(
+            "luck if errors are independent", sd.show(spread["sampling_sd"]), "", "these runs, these examples"
+        )
+        ends = _between(sd, spread["low"], spread["high"])
+        table.add_row("left between the runs", sd.show(spread["sd"]), ends, "on endlessly many examples")
+    if test is not None:
+        table.add_row("binomial", sd.show(test["floor"]), "", f"any one accuracy on {test['examples']:,} examples")
     return table
 
 
 def sources_table(result: Mapping[str, Any]) -> Table:
     """A row a source: its standard deviation and share of the variance, with intervals."""
     sources, sd = result["sources"], _sd(result)
-    headings = ("what is free", "runs", "mean", "sd", "95 % interval", "share of variance", "95 % interval")
-    table, quality = (
-        plain_table(f"By source, {sources['runs']} runs each", headings),
-        quality_units(result["task"]["metric"])[0],
-    )
+    quality = quality_units(result["task"]["metric"])[0]
+    mean, spread = (f"{name}, {unit.suffix}".removesuffix(", ") for name, unit in (("mean", quality), ("sd", sd)))
+    headings = ("what is free", "runs", mean, spread, "95 % interval", "of variance", "95 % interval")
+    table = plain_table(f"One source free at a time, {sources['runs']} runs each", headings)
     for part in (*sources["parts"], sources["none"], sources["whole"]):
         shares = ("-", "-")
-        if part["share"] is not None:
+        if part["share"] is not None and enough(result):
             shares = (
                 f"{100 * part['share']:.0f} %",
                 f"{100 * part['share_low']:.0f} to {100 * part['share_high']:.0f} %",
             )
-        mean = f"{quality.show(part['mean'])} {quality.suffix}".strip()
-        ends = f"{sd(part['sd_low'])} to {sd(part['sd_high'])}"
-        table.add_row(ABOUT[part["source"]], str(part["runs"]), mean, sd(part["sd"]), ends, *shares)
+        ends = _between(sd, part["sd_low"], part["sd_high"])
+        row = (ABOUT[part["source"]], str(part["runs"]), quality.show(part["mean"]), sd.show(part["sd"]), ends)
+        table.add_row(*row, *shares)
     left = sources["unexplained"]
-    if left["share"] is not None:
+    if left["share"] is not None and enough(result):
         ends = f"{100 * left['low']:.0f} to {100 * left['high']:.0f} %"
-        table.add_row("not explained by one at a time", "", "", "", "", f"{100 * left['share']:.0f} %", ends)
+        table.add_row("left over", "", "", "", "", f"{100 * left['share']:.0f} %", ends)
     return table
 
 
-def _sd(result: Mapping[str, Any]) -> Any:
-    unit = quality_units(result["task"]["metric"])[2]
-    return lambda value: f"{unit.show(value)} {unit.suffix}".strip()
+def pairs_table(result: Mapping[str, Any]) -> Table:
+    """A row a pair of sources: with which runs vary more, and what that rests on."""
+    compared = result["sources"]["compared"]
+    many = len(compared["pairs"]) > 1
+    title = f"With which of two sources runs vary more (intervals: 95 %{', all together' if many else ''})"
+    headings = ("larger spread observed", "than", "times", "interval", "told apart", "runs needed, each")
+    table = plain_table(title, headings, words=headings[1:2])
+    for pair in compared["pairs"]:
+        times = "-" if pair["ratio"] is None else f"{pair['ratio']:.2f}"
+        ends = "-" if pair["low"] is None or pair["high"] is None else f"{pair['low']:.2f} to {pair['high']:.2f}"
+        needed = "-" if pair["larger"] or pair["ratio"] is None else f"over {MOST_RUNS:,}"
+        names = (ABOUT[pair["first"]], ABOUT[pair["second"]])
+        told = "yes" if pair["larger"] else "no"
+        table.add_row(*names, times, ends, told, f"{pair['needed']:,}" if pair["needed"] else needed)
+    return table
+
+
+def enough(result: Mapping[str, Any]) -> bool:
+    """Whether every source has the runs from which on shares and pairs are shown."""
+    return result["sources"] is not None and result["sources"]["compared"]["runs"] >= COMPARED_FROM
+
+
+def has_pairs(result: Mapping[str, Any]) -> bool:
+    """Whether there are sources that were set against each other."""
+    return enough(result) and bool(result["sources"]["compared"]["pairs"])
+
+
+def _sd(result: Mapping[str, Any]) -> Unit:
+    return quality_units(result["task"]["metric"])[2]
+
+
+def _between(unit: Unit, low: float, high: float) -> str:
+    return f"{unit.show(low)} to {unit.show(high)}"
 
 
 def print_variance(result: Mapping[str, Any], console: Console) -> None:
@@ -139,6 +178,8 @@ def print_variance(result: Mapping[str, Any], console: Console) -> None:
     console.print(spread_table(result))
     if result["sources"] is not None:
         console.print(sources_table(result))
+    if has_pairs(result):
+        console.print(pairs_table(result))
     for statement in result["statements"]:
         console.print(Text(f"- {statement}"))
     for one in result["left_out"]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation.settings import is_accuracy
 from ..studies.variance_text import ABOUT
 from .palette import LIGHT, Theme, rgba
 from .style import axis, label, layout
@@ -25,12 +26,12 @@ def spread_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
 
     figure, summary, test = go.Figure(), result["summary"], result["test"]
     values = [run["value"] for run in result["runs"]]
-    share = result["task"]["metric"] == "accuracy"
+    share = is_accuracy(result["task"]["metric"])
     curves = [("observed", summary["sd"], theme.arms[1], "solid", "/summary/sd")]
     if test is not None:
         curves += [
-            ("predicted of calibrated runs", test["predicted_sd"], theme.arms[0], "dash", "/test/predicted_sd"),
-            ("binomial: the test set alone", test["floor"], theme.quiet, "dot", "/test/floor"),
+            ("luck with these examples (predicted)", test["predicted_sd"], theme.arms[0], "dash", "/test/predicted_sd"),
+            ("any one accuracy (binomial)", test["floor"], theme.quiet, "dot", "/test/floor"),
         ]
     widest = max([sd for _, sd, *_ in curves] + [0.0])
     reach = max(3.2 * widest, 1.15 * max(abs(v - summary["mean"]) for v in values)) or 1e-3
@@ -139,7 +140,7 @@ def sources_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
     """The standard deviation with each source alone free, nothing and everything, with 95 % intervals."""
     import plotly.graph_objects as go
 
-    sources, share = result["sources"], result["task"]["metric"] == "accuracy"
+    sources, share = result["sources"], is_accuracy(result["task"]["metric"])
     rows = [(f"/sources/parts/{k}", part) for k, part in enumerate(sources["parts"])]
     rows += [("/sources/none", sources["none"]), ("/sources/whole", sources["whole"])]
     scale, suffix = (100, " points") if share else (1, "")
@@ -183,4 +184,49 @@ def sources_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure
     )
     figure.update_yaxes(showgrid=False)
     figure.update_layout(meta={"narrow": [label(ABOUT[part["source"]], 12) for _, part in rows]})
+    return figure
+
+
+def against_figure(result: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
+    """Every run of the two recipes as a dot, a row each, with the 95 % interval of the mean under them."""
+    import plotly.graph_objects as go
+
+    other, share = result["against"], is_accuracy(result["task"]["metric"])
+    rows = (
+        ("/runs", [run["value"] for run in result["runs"]], "/summary", result["summary"], theme.arms[1]),
+        ("/against/values", other["values"], "/against/summary", other["summary"], theme.arms[0]),
+    )
+    figure, shown = go.Figure(), ":.2%" if share else ""
+    for place, (path, values, mean_path, summary, colour) in enumerate(rows):
+        figure.add_scatter(
+            x=values,
+            y=[place - 0.12] * len(values),
+            mode="markers",
+            marker={"size": 9, "color": rgba(colour, 0.6)},
+            hovertemplate=f"%{{x{shown}}}<extra></extra>",
+            meta={"kind": "runs", "path": path},
+        )
+        figure.add_scatter(
+            x=[summary["low"], summary["mean"], summary["high"]],
+            y=[place + 0.16] * 3,
+            mode="lines+markers",
+            line={"color": colour, "width": 2},
+            marker={"size": [0, 10, 0], "symbol": "line-ns-open", "color": colour, "line": {"width": 2}},
+            hovertemplate=f"%{{x{shown}}}<extra>mean and its 95 % interval</extra>",
+            meta={"kind": "mean", "path": mean_path},
+        )
+    figure.update_layout(**layout(theme), height=200, showlegend=False, hovermode="closest")
+    figure.update_xaxes(
+        **axis(theme), tickformat=".1%" if share else "~g", title={"text": result["task"]["metric"], "standoff": 8}
+    )
+    figure.update_yaxes(
+        **axis(theme),
+        tickmode="array",
+        tickvals=[0, 1],
+        ticktext=[label(name, 30) for name in other["names"]],
+        range=[1.5, -0.5],
+        fixedrange=True,
+    )
+    figure.update_yaxes(showgrid=False)
+    figure.update_layout(meta={"narrow": [label(name, 12) for name in other["names"]]})
     return figure

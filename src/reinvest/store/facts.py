@@ -19,6 +19,14 @@ def found(about: Mapping[str, Any]) -> dict[str, Any]:
     return facts(device=about.get("device", "cpu"), precision=about.get("precision", "fp32"))
 
 
+def peak() -> dict[str, Any]:
+    """The peak memory of a run without a chain, of which nobody knows the device: bytes, and whose they are."""
+    from ..core.hardware import peak_memory
+
+    size, whose = peak_memory()
+    return {"peak_memory": size, "peak_memory_of": whose}
+
+
 def continued(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """The facts `now` of a run that had the facts `before` when it was interrupted.
 

@@ -25,6 +25,7 @@ from ..core.errors import (
     UnknownName,
     unknown,
 )
+from ..core.metrics import known_direction
 from ..core.protocols import IDENTITY_VARIABLE, current_recorder, current_runs
 from . import upkeep, where
 from .accumulate import Accumulator
@@ -36,9 +37,6 @@ from .plain import identity_of, plain
 from .run import ENDED, STATUSES, TRUTH, Run, Summary, summarise
 from .upkeep import Garbage, Problem
 from .writer import RunWriter
-
-SMALLER_IS_BETTER = frozenset({"loss", "error", "perplexity", "nll", "mse", "mae", "rmse", "cross_entropy", "brier"})
-"""Metrics of which the smallest is the best, unless told otherwise."""
 
 
 class Store:
@@ -263,16 +261,21 @@ class Store:
     def best(self, *, task: str, metric: str, higher_is_better: bool | None = None) -> Run:
         """The finished run of a task with the best last value of `metric` on validation (never on test).
 
-        Without `higher_is_better`, the smallest is best for the metrics in `SMALLER_IS_BETTER` and the largest for
-        others. Raises StoreError if no finished run has that metric, saying what there is.
+        Without `higher_is_better` the metric's name decides: the smallest "loss", "val_loss" or "error rate" is best, and
+        the largest "accuracy", "f1" or "top5". Raises StoreError if no finished run has that metric, saying what there
+        is, InvalidValue for a name that says neither.
         """
-        if higher_is_better is None:
-            higher_is_better = metric.lower() not in SMALLER_IS_BETTER
         runs = self.runs(task=task, status="finished")
         scored = [(run.last.get("validation", {}).get(metric), run) for run in runs]
-        known = [(value if higher_is_better else -value, run) for value, run in scored if value is not None]
+        known = [(value, run) for value, run in scored if value is not None]
         if known:
-            return max(known, key=lambda pair: pair[0])[1]
+            higher = known_direction(metric) if higher_is_better is None else higher_is_better
+            if higher is None:
+                raise InvalidValue(
+                    "the best run has the largest value of its metric or the smallest, got "
+                    f"{metric!r}, a name that does not tell which; pass higher_is_better=True or False"
+                )
+            return (max if higher else min)(known, key=lambda pair: pair[0])[1]
         there = sorted({name for run in runs for name in run.last.get("validation", {})})
         raise StoreError(
             f"the best run is chosen by a validation metric, and none of the {len(runs)} finished runs "

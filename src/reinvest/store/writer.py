@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock
 
+from ..core.energy import together
 from ..core.errors import CorruptFile, InvalidValue, LoopError, unknown
 from . import facts
 from .accumulate import Accumulator
@@ -246,7 +247,7 @@ class RunWriter:
         self._where, view, draws = (about.pop(name, None) for name in ("where", "view", "draws"))
         parents = self._data["parents"]
         self._data |= with_reuse(self._data, about.pop("reuse", []))
-        plan = plain(about, "the plan of the chain")
+        plan = plain({name: value for name, value in about.items() if name != "device"}, "the plan of the chain")
         if not self._data["training"] and not self._facts_known:
             self._before_facts = None  # interrupted before a chain had said what it trains on
         self._data["training"], self._begun = plan, True
@@ -283,6 +284,7 @@ class RunWriter:
             old = self._done["clock"].get(name)
             both = isinstance(old, int | float) and isinstance(value, int | float)
             self._done["clock"][name] = old + value if both else value
+        self._done["used"] = together(self._done.get("used") or {}, found.get("used") or {})
         if self.ended:
             # The run was ended inside the chain (it diverged, say): what it cost and found belongs to it all the same.
             self._data["files"] = dict(sorted((self._data["files"] | self._findings.files()).items()))
@@ -378,9 +380,7 @@ class RunWriter:
         return self._before + time.monotonic() - self._began
 
     def _account(self) -> None:
-        from ..core.hardware import peak_memory
-
-        found = {"wall_seconds": round(self._wall(), 6), "peak_memory": peak_memory()}
+        found = {"wall_seconds": round(self._wall(), 6), **(self._done.get("used") or facts.peak())}
         self._data["cost"] = found | self._done["clock"] | self._charged
         self._data["steps"] = self._done["steps"]
         if self._resumed and not self._begun and not self._data["training"]:

@@ -16,15 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import CorruptFile, InvalidValue, NotComparable, unknown
+from ..core.errors import InvalidValue, NotComparable, unknown
 from ..core.names import resolve
 from ..core.recipe import Recipe
-from ..core.streams import key
 from ..evaluation.compare import Listener, prices_of
 from ..evaluation.execute import Machine, execute, machine_of, stop_workers, threads_of
 from ..evaluation.gate import BASELINE, PRESENT, GateSettings, Part, combined, judge_gate
 from ..evaluation.plan import Job, found
-from ..evaluation.refusals import DIVERGED
 from ..evaluation.result import write_result
 from ..evaluation.study import MIN_SEEDS
 from ..evaluation.study_checks import check_durations, parse_durations
@@ -32,10 +30,9 @@ from ..evaluation.timing import ArmTiming, Block, timing_block
 from ..loop.session import run_identity
 from ..loop.train import full_id
 from .ablation_plan import durations_of
+from .gate_baseline import RECORD, check_pairs, refuse_lost, seed_of, stored_recipe
 from .gate_result import SCHEMA, Row, Setting, code_of, gate_result, own_step, task_of
-from .sequence_result import read_kind
 
-NEEDED = ("created", "version", "recipe", "durations", "seeds", "task", "points", "seconds_per_step", "code", "facts")
 ROUNDS = 20
 """Of the timing block: a gate has two arms, so it can afford twice the usual number."""
 
@@ -87,12 +84,7 @@ def record_baseline(
 
     task = task_of(recipe)
     rows = _rows(runs, BASELINE, task["metric"])
-    lost = sum(row["status"] != "finished" for row in rows)
-    if lost > DIVERGED * len(rows):
-        raise InvalidValue(
-            f"a gate's baseline has at most 1 run in 5 that diverged, got {lost} of {len(rows)}; record a recipe that trains "
-            "to its end"
-        )
+    refuse_lost(rows)
     return {
         "schema": SCHEMA,
         "kind": "gate baseline",
@@ -107,17 +99,6 @@ def record_baseline(
         "code": code_of(recipe, texts[0]),
         "facts": {k: next(iter(runs.values())).facts.get(k, {}) for k in ("hardware", "software")},
     }
-
-
-def read_baseline(path: str | Path) -> dict[str, Any]:
-    """Read a baseline file. Raises InvalidValue if it is absent, CorruptFile if it is none, SchemaTooNew for a later one."""
-    baseline = read_kind(path, "gate baseline", SCHEMA, "points", "a gate's baseline")
-    if lacking := [name for name in NEEDED if name not in baseline]:
-        raise CorruptFile(
-            f"a gate's baseline holds {', '.join(NEEDED)}, got {Path(path).name} without {', '.join(lacking)}; "
-            "record it again with --record"
-        )
-    return baseline
 
 
 def run_gate(
@@ -142,14 +123,18 @@ def run_gate(
     >= 0; rounds: of the timing block, at least 10; remake: train the baseline's recipe here too, with the code as it is
     now. machine: workers, threads, device.
 
-    Raises NotComparable for another task, data or metric than the baseline's, InvalidValue for seeds or durations that
-    the baseline lacks.
+    Raises, before anything is trained: NotComparable for another task, data or metric than the baseline's, and where its
+    recipe cannot be built any more; InvalidValue for seeds or durations that the baseline lacks, and (unless it is made
+    again) where more than 1 in 5 of its runs diverged; CorruptFile where it lacks runs to pair with.
     """
     begun = time.perf_counter()
     listener = listener or Listener()
-    old = Recipe.from_dict(baseline["recipe"])
+    old = stored_recipe(baseline)
     recipe = recipe.resolved(lambda run: full_id(store, run))
     task, texts, count = _same_task(baseline, recipe), _chosen(baseline, durations), _seeds(baseline, seeds)
+    if not remake:
+        refuse_lost(baseline["points"])
+        check_pairs(baseline["points"], texts, count)
     judged = GateSettings(task["metric"], task["higher_is_better"], task["test_examples"], margin)
     where = _machine(recipe, machine)
     recipes = {BASELINE: old, PRESENT: recipe}
@@ -188,7 +173,7 @@ def _train(
     jobs = []
     for replicate in range(seeds):
         for duration in durations:
-            seed = key(replicate, f"gate seed {duration}") >> 33
+            seed = seed_of(replicate, duration)
             for name, recipe in arms.items():
                 what = replace(recipe, duration=duration)
                 jobs.append(Job(name, duration, replicate, seed, what, run_identity(what, seed)))
@@ -228,12 +213,17 @@ def _rows(runs: Mapping[Job, Any], arm: str, metric: str) -> list[dict[str, Any]
 
 def _same_task(baseline: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     now, then = task_of(recipe), baseline["task"]
-    for name, what in (("name", "task"), ("metric", "metric"), ("fingerprint", "data (fingerprint)")):
+    again = f"record a new baseline with {RECORD} FILE.json"
+    for name, what in (("name", "task"), ("metric", "metric")):
         if now[name] != then[name]:
             raise NotComparable(
-                f"a gate compares recipes on one task, got {what} {now[name]!r} where the baseline has {then[name]!r}; "
-                "record a new baseline with --record"
+                f"a gate compares recipes on one task, got {what} {now[name]!r} where the baseline has {then[name]!r}; {again}"
             )
+    if now["fingerprint"] != then["fingerprint"]:
+        raise NotComparable(
+            f"a gate compares recipes on one data set, got other data than those of its baseline (fingerprint "
+            f"{now['fingerprint']} now, {then['fingerprint']} then); {again}"
+        )
     return now
 
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.hardware import comparable
+from ..core.hardware import MUST_AGREE, comparable
 from ..core.recipe import Recipe
-from ..evaluation.gate import BASELINE, PRESENT, GateSettings, Part, combined
+from ..evaluation.gate import BASELINE, NOT_REGRESSED, PRESENT, GateSettings, Part, combined
 from ..evaluation.outcome import Verdict
 from ..evaluation.result import points_result
 from ..evaluation.timing import Block
@@ -71,12 +71,9 @@ def notes_of(setting: Setting) -> list[str]:
     notes = []
     alike, reason = comparable(baseline["facts"], dict(setting.facts))
     if not alike:
-        part = "its runs were made again here" if setting.remade else "quality is compared with its stored points"
-        notes.append(
-            f"the baseline was recorded elsewhere ({reason.split('; ')[0]}): {part}, seconds are those of this machine alone"
-        )
+        notes.append(_elsewhere(baseline["facts"], setting, reason))
     if block is not None:
-        return [*notes, *block.notes, *block.flags]
+        return [*notes, *(f"timing: {note}" for note in block.notes), *block.flags]
     notes.append("the recipe is the baseline's, so a step costs the same by definition and none was timed")
     if baseline["code"] == code_of(setting.recipe, baseline["durations"][0]):
         return notes
@@ -93,6 +90,27 @@ def notes_of(setting: Setting) -> list[str]:
     return notes
 
 
+def _to_keep(parts: Sequence[Part]) -> list[str]:
+    gained = combined(parts) == NOT_REGRESSED and any(part.high < 1.0 for part in parts)
+    return ["record the baseline anew to keep the gain: until then a loss of as much passes"] if gained else []
+
+
+def _elsewhere(then: Mapping[str, Any], setting: Setting, reason: str) -> str:
+    """What differs between the machine and libraries of the baseline and those of this gate, and what it means."""
+    sides = (then, setting.facts)
+    one, two = (facts.get("hardware", {}) for facts in sides)
+    differs = [f"{n} {one.get(n)!r} then, {two.get(n)!r} now" for n in MUST_AGREE if one.get(n) != two.get(n)]
+    torch = [".".join(str(facts.get("software", {}).get("torch")).split(".")[:2]) for facts in sides]
+    if torch[0] != torch[1]:
+        differs.append(f"torch {torch[0]} then, {torch[1]} now")
+    found = "; ".join(differs) or reason.partition("; ")[0]
+    part = "its runs were made again here" if setting.remade else "quality is compared with its stored points"
+    text = f"the baseline was recorded elsewhere ({found}): {part}, seconds are those of this machine alone"
+    if torch[0] == torch[1] or setting.remade:
+        return text
+    return f"{text}; what another torch does to the quality is judged with the recipe, and --remake takes it out"
+
+
 def gate_result(
     setting: Setting, priced: Mapping[str, Sequence[Row]], parts: Sequence[Part], judged: GateSettings, reproduce: str
 ) -> dict[str, Any]:
@@ -106,6 +124,8 @@ def gate_result(
     of_time = {PRESENT: parts[1].judged or refused}
     drawn = points_result(rows, BASELINE, of_time, shown=shown, title=task["name"], reproduce=reproduce)
     first = priced[PRESENT][0]["duration"]
+    # A curve that the speed-up predicts is of comparisons; a gate's page says nothing of one.
+    drawn["arms"] = {name: {**arm, "predicted": None} for name, arm in drawn["arms"].items()}
     return {
         **drawn,
         "schema": SCHEMA,
@@ -125,7 +145,7 @@ def gate_result(
         "recorded": {k: baseline[k] for k in ("created", "version", "facts", "seconds_per_step")},
         "timing": _timing(setting.block, judged.alpha),
         "facts": {k: dict(setting.facts.get(k, {})) for k in ("hardware", "software")},
-        "notes": notes_of(setting),
+        "notes": notes_of(setting) + _to_keep(parts),
     }
 
 

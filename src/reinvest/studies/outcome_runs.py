@@ -181,6 +181,25 @@ def by_same_code(run: Any, runs: Sequence[Any]) -> tuple[list[Any], list[LeftOut
     return kept, [LeftOut(o.id, o.seed, why) for o, alike in zip(runs, same, strict=True) if not alike]
 
 
+def one_a_seed(runs: Sequence[Any], first: Any = None) -> tuple[list[Any], list[LeftOut]]:
+    """The runs of one recipe and code without those that are the same training twice, and these.
+
+    A run that began in the middle of a longer one has, bit for bit, the weights of the whole run of its seed: it counts
+    only where there is none. first: a run that stays in any case.
+    """
+    kept: dict[int, list[Any]] = {}
+    left = []
+    for run in sorted(runs, key=lambda run: (first is None or run.id != first.id, "branch" in run.facts)):
+        mine = kept.setdefault(run.seed, [])
+        twin = next((other for other in mine if "branch" in other.facts or "branch" in run.facts), None)
+        if twin is None:
+            mine.append(run)
+        else:
+            left.append(LeftOut(run.id, run.seed, f"the same training as run {twin.id}, one of them as a branch"))
+    ids = {run.id for mine in kept.values() for run in mine}
+    return [run for run in runs if run.id in ids], left
+
+
 def _is_today(run: Any) -> bool:
     """Whether recipe, data and today's code still make the run's identity."""
     return run_identity(Recipe.from_dict(run.config), run.seed, parts_of(run)) == str(run.identity)

@@ -19,7 +19,7 @@ from .outcome_files import Groups, group_names, read_groups
 from .outcome_position_runs import ask_positions, on_positions
 from .outcome_positions import MOST_CLASSES, PositionFigures
 from .outcome_result import Outcomes, RunOutcome, read_outcomes
-from .outcome_runs import SPLITS, LeftOut, Progress, ask, by_same_code, check_runs, runs_of_recipe
+from .outcome_runs import SPLITS, LeftOut, Progress, ask, by_same_code, check_runs, one_a_seed, runs_of_recipe
 
 __all__ = [
     "BELOW",
@@ -231,7 +231,8 @@ def _with_same_recipe(runs: list[Any], store: Any, any_recipe: bool) -> tuple[li
     found, left = runs_of_recipe(runs[0], store)
     if not any_recipe:
         found, others = by_same_code(runs[0], found)
-        left = left + others
+        found, twice = one_a_seed(found, runs[0])
+        left = left + others + twice
     known = {run.id for run in found}
     return [*found, *(run for run in runs[1:] if run.id not in known)], left
 

@@ -149,24 +149,11 @@ class SequencePlan:
 
 def load_plan(path: str | Path) -> SequencePlan:
     """A plan from a YAML file. Raises InvalidValue for a file that is absent, does not parse, or is no plan."""
-    import yaml
+    from ..core.yaml_numbers import read_mapping
 
-    from ..core import yaml_numbers
-
-    file = Path(path)
-    if not file.is_file():
-        raise InvalidValue(f"a sequence study is a YAML file, got {str(path)!r}, which does not exist; check the path")
-    try:
-        values = yaml_numbers.load(file.read_text(encoding="utf8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidValue(
-            f"a sequence study is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend that line"
-        ) from None
-    if not isinstance(values, Mapping):
-        raise InvalidValue(
-            f"a sequence study is a mapping with base, arms and durations, got {type(values).__name__}; "
-            "see reinvest sequence --help"
-        )
+    values = read_mapping(
+        path, "a sequence study", holds="base, arms and durations", remedy="see reinvest sequence --help"
+    )
     return SequencePlan.from_dict(values)
 
 

@@ -74,8 +74,9 @@ class Without:
             "libraries or threads), so that more has changed than what was left out."
         )
         return (
-            f"Trained again with seed {self.seed} up to step {self.until:,} without {self._them()}, {says}: the highest robust z "
-            f"of its steps is {_z(self.after)} in place of {_z(self.before)} (threshold {self.threshold:g}). {exact}"
+            f"Trained again with seed {self.seed} up to step {self.until:,} without {self._them()}, {says}: how sudden its "
+            "steps are, the smaller z of a value and of its ratio to the last ten, is at most "
+            f"{_z(self.after)} in place of {_z(self.before)} (threshold {self.threshold:g}). {exact}"
         )
 
     def _them(self) -> str:

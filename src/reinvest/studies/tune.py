@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from ..core.chain import Methods
-from ..core.errors import unknown
+from ..core.errors import InvalidValue, unknown
 from ..core.names import resolve
 from ..evaluation.compare import Listener
-from ..evaluation.estimate import probe
-from ..evaluation.execute import machine_for, stop_workers, threads_of
+from ..evaluation.execute import Machine, machine_for, stop_workers, threads_of
 from ..evaluation.outcome import Verdict
 from ..evaluation.result import write_result
 from ..evaluation.settings import direction
-from ..evaluation.timing import steps_of
 from ..loop.session import build_task
 from ..loop.train import full_id
 from .sequence_judge import Metric
+from .tune_budget import budgets, foreseen, unequal, unforeseen
 from .tune_final import compare_winners, refusals_of, winners_of
 from .tune_plan import TuningPlan, recipes_of
+from .tune_prices import Prices, keep_prices, measure, prices_kept
 from .tune_result import claim_text, tuning_result
-from .tune_trials import budgets, trials_there, try_all, tuned
+from .tune_trials import trials_found, try_all
 
-__all__ = ["TuneListener", "Tuning", "estimate_tuning", "tune"]
+__all__ = ["TuneListener", "Tuning", "metric_of", "tune"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,13 @@ class Tuning:
 
 @dataclass(frozen=True)
 class TuneListener(Listener):
-    """What a tuning tells while it runs, besides what its comparison tells: tried(there, in all, in the store before)."""
+    """What a tuning tells while it runs, besides what its comparison tells: pricing(round, rounds) of the timing block before
+    the trials, warned(what is to be feared of the budgets), trying(trials in all, in the store already), and tried(there, in
+    all, in the store before)."""
 
+    pricing: Callable[[int, int], None] = lambda turn, rounds: None
+    warned: Callable[[str], None] = lambda sentence: None
+    trying: Callable[[int, int], None] = lambda total, there: None
     tried: Callable[[int, int, bool], None] = lambda done, total, kept: None
 
 
@@ -69,11 +74,13 @@ def tune(
 ) -> Tuning:
     """Tune every arm of a plan with the same budget, run the winners again with fresh seeds, and judge them on test.
 
-    Selection reads validation only. Arms whose budgets differ by more than 10 % in trials or device-seconds get no verdict,
-    and their winners are not run. Runs that the store holds are not repeated, so an interrupted tuning is continued by the
-    same call. workers, threads, device, rounds: as in `compare`; reproduce: the command to print.
+    Selection reads validation only. Steps of trials are priced side by side before the first of them. Runs that the store
+    holds are not repeated, so an interrupted tuning is continued by the same call. workers, threads, device, rounds: as in
+    `compare`; reproduce: the command to print.
 
-    Raises InvalidValue without Optuna, and what the arms' chains raise for methods that exclude each other, before any run.
+    Raises InvalidValue without Optuna and for arms whose device-seconds will differ by more than 10 %, and what the arms'
+    chains raise for methods that exclude each other, all before any run. Arms whose budgets turn out to be unequal all the
+    same get no verdict, and their winners are not run.
     """
     listener = listener or TuneListener()
     begun = time.perf_counter()
@@ -82,11 +89,14 @@ def tune(
     machine = machine_for(plan.study, workers, threads, device)
     for recipe in recipes_of(plan.study).values():
         Methods(*recipe.build_methods())
-    kept = trials_there(plan, store, metric)
+    kept = len(trials_found(plan, store, metric))
     try:
         with threads_of(machine):
+            total = plan.trials * plan.studies * len(plan.spaces)
+            prices = _prices(plan, store, machine, rounds, listener, paid=kept == total)
+            listener.trying(total, kept)
             trials = try_all(plan, store, machine, metric, listener.tried)
-            winners, budget = winners_of(plan, trials, metric), budgets(trials)
+            winners, budget = winners_of(plan, trials, metric), budgets(trials, prices)
             final = compare_winners(
                 plan,
                 store,
@@ -94,7 +104,7 @@ def tune(
                 metric,
                 winners=winners,
                 budget=budget,
-                refused=refusals_of(plan, trials, winners, budget, metric),
+                refused=refusals_of(plan, trials, winners, budget),
                 rounds=rounds,
                 listener=listener,
             )
@@ -106,8 +116,30 @@ def tune(
         "seconds": time.perf_counter() - begun,
         "trial_seconds": sum(b["spent"] for b in budget.values()),
     }
-    result = tuning_result(plan, metric, trials, winners, budget, final, cost=cost, reproduce=reproduce)
+    result = tuning_result(plan, metric, trials, winners, budget, prices, final, cost=cost, reproduce=reproduce)
     return Tuning(final.verdicts, result)
+
+
+def _prices(
+    plan: TuningPlan, store: Any, machine: Machine, rounds: int, listener: TuneListener, *, paid: bool
+) -> Prices:
+    """What steps of trials cost, as measured when the first of them began, or now.
+
+    paid: whether all trials are there. Otherwise a plan that could only end without a verdict is refused.
+    """
+    if (before := prices_kept(plan, store, machine)) is not None:
+        return before
+    prices = measure(plan, store, machine, rounds=rounds, on_round=listener.pricing)
+    seconds = foreseen(plan, prices)
+    reasons = [reason for arm in plan.study.arms if (reason := unequal(plan, seconds, arm))]
+    if reasons and not paid:
+        busy = ", or try again when the machine is quieter than it was" if prices.flags else ""
+        raise InvalidValue(reasons[0] + busy)
+    for sentence in () if paid else unforeseen(plan, prices):
+        listener.warned(sentence)
+    if not reasons:
+        keep_prices(prices, plan, store, machine)
+    return prices
 
 
 def metric_of(plan: TuningPlan) -> Metric:
@@ -122,37 +154,3 @@ def metric_of(plan: TuningPlan) -> Metric:
     declared = plan.study.higher_is_better
     higher = bool(task.higher_is_better) if declared is None and name == task.metric else direction(name, declared)
     return Metric(name, higher, int(task.test_examples) or None)
-
-
-def estimate_tuning(
-    plan: TuningPlan, store: Any, *, workers: int | None = None, threads: int | None = None, device: str = "cpu"
-) -> dict[str, Any]:
-    """What a tuning would cost: {"trials", "found", "runs" (of the winners), "hours", "trial_seconds" (by arm), "equal"
-    (whether these lie within the tolerance), "seconds_per_step", "workers", "threads"}.
-
-    A dozen trial steps price each arm before it is tuned; values that make steps dearer are not foreseen.
-    """
-    from ..evaluation.refusals import TUNING
-
-    plan = plan.resolved(functools.partial(full_id, store))
-    machine = machine_for(plan.study, workers, threads, device)
-    metric = metric_of(plan)
-    per_step, trial_seconds, whole = {}, {}, 0.0
-    for arm, recipe in recipes_of(plan.study).items():
-        trial = plan.recipe(arm)
-        with store.lending():
-            per_step[arm] = probe(trial, machine)[0]
-        trial_seconds[arm] = plan.trials * plan.studies * per_step[arm] * steps_of(trial)
-        final = sum(steps_of(tuned(recipe, None, d)) for d in plan.study.durations)
-        whole += trial_seconds[arm] + plan.studies * plan.seeds * per_step[arm] * final
-    return {
-        "trials": plan.trials * plan.studies * len(per_step),
-        "found": trials_there(plan, store, metric),
-        "runs": plan.studies * plan.seeds * len(plan.study.durations) * len(per_step),
-        "hours": whole / machine.workers / 3600,
-        "trial_seconds": trial_seconds,
-        "equal": max(trial_seconds.values()) <= TUNING * min(trial_seconds.values()),
-        "seconds_per_step": per_step,
-        "workers": machine.workers,
-        "threads": machine.threads,
-    }

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.hardware import comparable
+from ..evaluation.blocks import Timing, timed
 from ..evaluation.compare import Listener
 from ..evaluation.describe import describe
 from ..evaluation.execute import Machine, execute, threads_of
 from ..evaluation.judge import STUDIES, verdict
 from ..evaluation.outcome import Verdict
 from ..evaluation.plan import Job, found
-from ..evaluation.refusals import tuning_faults
-from ..evaluation.settings import check_settings
-from ..evaluation.timing import Block, run_seconds, timing_block
+from ..evaluation.timing import Block, run_seconds
 from ..loop.session import run_identity
 from .sequence_cost import counts_of
 from .sequence_judge import Metric
+from .tune_budget import unequal
 from .tune_plan import TuningPlan, final_seed, recipes_of
 from .tune_trials import Trial, tuned, winner_of
 
@@ -51,27 +51,20 @@ def winners_of(plan: TuningPlan, trials: Sequence[Trial], metric: Metric) -> dic
 
 
 def refusals_of(
-    plan: TuningPlan, trials: Sequence[Trial], winners: Winners, budget: Mapping[str, Any], metric: Metric
+    plan: TuningPlan, trials: Sequence[Trial], winners: Winners, budget: Mapping[str, Any]
 ) -> dict[str, str]:
     """{arm: why it cannot be judged}, known before the comparison runs: a study without a winner, or unequal budgets."""
-    settings = check_settings(metric=metric.name, higher_is_better=metric.higher_is_better, tuning=budget)
     reasons = {}
     for arm in plan.study.arms:
         lost = [(a, s) for a in (plan.baseline, arm) for s in range(1, plan.studies + 1) if (a, s) not in winners]
-        faults = tuning_faults(settings, (plan.baseline, arm))
         if lost:
             where = f" in study {lost[0][1]}" if plan.studies > 1 else ""
             reasons[arm] = (
                 f"a tuned arm needs a trial that finished, all {plan.trials} trials of {lost[0][0]!r}{where} diverged: "
                 "change its space."
             )
-        elif faults:
-            longer, shorter = sorted((plan.baseline, arm), key=lambda name: -float(budget[name]["seconds"]))
-            reasons[arm] = (
-                f"{faults[0].rstrip('.')}, by a shorter duration of the trials of {longer!r} (duration: {{{longer}: ..., "
-                f"{shorter}: {plan.trial_durations[shorter]}}}) if its steps cost more, or by tuning anew (another --store) "
-                "while the machine is quiet if they cost alike."
-            )
+        elif reason := unequal(plan, {name: float(own["seconds"]) for name, own in budget.items()}, arm):
+            reasons[arm] = f"{reason}."
         elif reason := _unlike([t.facts for t in trials if t.arm in (plan.baseline, arm)]):
             reasons[arm] = reason
     return reasons
@@ -191,12 +184,13 @@ def _timed(
         for arm in arms
     }
     with store.lending(), threads_of(machine):
-        return timing_block(
+        return timed(
             listed,
             timed_name(plan, plan.baseline, 1),
-            rounds=rounds,
-            device=machine.device,
-            on_round=lambda turn: on_round(turn, rounds),
+            Timing(rounds),
+            machine.device,
+            store,
+            lambda turn: on_round(turn, rounds),
         )
 
 

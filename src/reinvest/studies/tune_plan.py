@@ -117,24 +117,9 @@ class TuningPlan:
 
 def load_plan(path: str | Path) -> TuningPlan:
     """A plan from a YAML file. Raises InvalidValue or UnknownName."""
-    import yaml
+    from ..core.yaml_numbers import read_mapping
 
-    from ..core import yaml_numbers
-
-    file = Path(path)
-    if not file.is_file():
-        raise InvalidValue(f"a tuning plan is a YAML file, got {str(path)!r}, which does not exist; check the path")
-    try:
-        values = yaml_numbers.load(file.read_text(encoding="utf8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidValue(
-            f"a tuning plan is YAML, got {file.name} that does not parse ({' '.join(str(error).split())}); mend that line"
-        ) from None
-    if not isinstance(values, Mapping):
-        raise InvalidValue(
-            f"a tuning plan is a mapping with baseline, arms and spaces, got {type(values).__name__}; "
-            "see reinvest tune --help"
-        )
+    values = read_mapping(path, "a tuning plan", holds="baseline, arms and spaces", remedy="see reinvest tune --help")
     return TuningPlan.from_dict(values)
 
 

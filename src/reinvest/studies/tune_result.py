@@ -4,9 +4,11 @@
 "task": {"name", "metric", "higher_is_better", "selected_on": "validation", "judged_on": "test", "test_examples"},
 "baseline", "claim" ("recipe" or "method"), "sampler", "trials", "studies", "seeds", "durations",
 "arms": {name: {"about", "recipe", "space" (by path), "duration" (of its trials), "budget": {"trials", "diverged",
-"seconds" (set aside), "spent"}, "best_of": [{"k", "quality"}], "winners" [{"study", "trial", "run", "quality" (on
+"seconds" (set aside), "spent", "own_clock" (what its runs' own clocks add up to)}, "best_of": [{"k", "quality"}], "winners" [{"study", "trial", "run", "quality" (on
 validation), "values", "edges" (paths whose value lies at the end of its range)}], "verdict" (None for the baseline)}},
-"tried" [{"arm", "study", "trial", "values", "seed", "run", "status", "quality", "seconds"}],
+"tried" [{"arm", "study", "trial", "values", "seed", "run", "status", "quality", "steps", "own_clock", "seconds"}],
+"prices": {"clock", "rounds", "notes", "flags", "measured", "once" (by arm), "steps" [{"arm", "path", "value" (both None for
+an arm's middle configuration), "seconds_per_step", "ratio", "ratio_low", "ratio_high"}]},
 "comparison" (a result of kind "comparison" over the winners' runs, or None where no arm was run),
 "timing": {"rounds", "clock", "seconds", "notes", "winners" [{"arm", "study", "seconds_per_step", "ratio", "ratio_low",
 "ratio_high"}]}, "facts", "flags", "cost", "reproduce": {"command", "plan"}}. None where nothing is known.
@@ -20,13 +22,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.refusals import TUNING
 from ..evaluation.result import points_result
 from ..evaluation.timing import Block
 from .sequence_judge import Metric
 from .sequence_result import clean, read_kind
+from .tune_budget import charged
 from .tune_curves import expectation_curve
 from .tune_final import Final, Winners, timed_name
 from .tune_plan import TuningPlan, recipes_of
+from .tune_prices import Prices
 from .tune_space import at_edge, space_to_dict
 from .tune_trials import Trial, counted_qualities
 
@@ -39,6 +44,7 @@ def tuning_result(
     trials: Sequence[Trial],
     winners: Winners,
     budget: Mapping[str, Mapping[str, Any]],
+    prices: Prices,
     final: Final,
     *,
     cost: Mapping[str, Any],
@@ -73,11 +79,12 @@ def tuning_result(
         "seeds": plan.seeds,
         "durations": list(plan.study.durations),
         "arms": _arms(plan, metric, trials, winners, budget, final),
-        "tried": [t.to_dict() for t in trials],
+        "tried": [{**t.to_dict(), "seconds": charged(t, prices, t.steps)} for t in trials],
+        "prices": prices.to_dict(),
         "comparison": _comparison(plan, metric, final, title, reproduce),
         "timing": None if final.block is None else _timing(plan, final.block),
         "facts": {k: facts.get(k, {}) for k in ("hardware", "software")},
-        "flags": _flags(plan, final),
+        "flags": [*_flags(plan, final), *prices.flags, *price_flags(plan, winners, prices, final.block)],
         "cost": dict(cost),
         "reproduce": {
             "command": reproduce or "reinvest tune plan.yaml",
@@ -191,9 +198,31 @@ def _timing(plan: TuningPlan, block: Block) -> dict[str, Any]:
     }
 
 
+def price_flags(plan: TuningPlan, winners: Winners, prices: Prices, block: Block | None) -> list[str]:
+    """Winners whose steps, timed themselves, are not what their budgets were charged: between the timed levels of a space a
+    price is an assumption."""
+    if block is None:
+        return []
+    flags = []
+    base = timed_name(plan, plan.baseline, 1)
+    first = prices.step(plan.baseline, winners[plan.baseline, 1].values)
+    for (arm, study), trial in winners.items():
+        name = timed_name(plan, arm, study)
+        if name in block.arms:
+            measured = block.arms[name].seconds_per_step / block.arms[base].seconds_per_step
+            assumed = prices.step(arm, trial.values) / first
+            if max(measured, assumed) > TUNING * min(measured, assumed):
+                flags.append(
+                    f"a step of the winner of {name} takes {measured:.2f} times the baseline's, and its budget was charged "
+                    f"{assumed:.2f}: budgets may differ by more than they seem to; tune fewer of the values that change a "
+                    "step's work, or list choices of them"
+                )
+    return flags
+
+
 def _flags(plan: TuningPlan, final: Final) -> list[str]:
     flags = [] if final.block is None else list(final.block.flags)
-    if plan.claim == "recipe":
+    if plan.claim == "recipe" and final.points:
         flags.append(
             "a verdict on two recipes that were tuned once also rests on how lucky each tuning was; "
             "studies: 3 or more make it one about the method"

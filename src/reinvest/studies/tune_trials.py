@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,8 +24,9 @@ from .tune_space import applied, space_to_dict
 class Trial:
     """One configuration, trained once.
 
-    study, number: from 1. values: what was tuned, by path. quality: on validation, None for a run that diverged. seconds:
-    device-seconds of its training. facts: of the machine.
+    study, number: from 1. values: what was tuned, by path. quality: on validation, None for a run that diverged. steps: that
+    it was given, and done: that it made. own_seconds: by the run's own clock. once: seconds that its methods cost beyond
+    steps. facts: of the machine.
     """
 
     arm: str
@@ -37,7 +37,10 @@ class Trial:
     run: str
     status: str
     quality: float | None
-    seconds: float
+    steps: int
+    done: int
+    own_seconds: float
+    once: float
     facts: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,7 +54,8 @@ class Trial:
             "run": self.run,
             "status": self.status,
             "quality": self.quality,
-            "seconds": self.seconds if math.isfinite(self.seconds) else None,
+            "steps": self.steps,
+            "own_clock": self.own_seconds,
         }
 
 
@@ -87,7 +91,10 @@ class Walk:
             run=run.id,
             status=run.status,
             quality=quality,
-            seconds=device_seconds(run),
+            steps=int(run.training["total_steps"]),
+            done=int(run.steps),
+            own_seconds=0.0 if run.seconds is None else float(run.seconds),
+            once=float(run.cost.get("one_off_seconds") or 0.0),
             facts=run.facts,
         )
 
@@ -103,11 +110,6 @@ def quality_of(run: Any, metric: str) -> float | None:
         return None
     value = float(run.quality(metric, "validation"))
     return value if math.isfinite(value) else None
-
-
-def device_seconds(run: Any) -> float:
-    """Training seconds of a run by its own clock, without warm-up and evaluation; NaN where it has none."""
-    return math.nan if run.seconds is None else float(run.seconds)
 
 
 def try_all(
@@ -144,9 +146,9 @@ def _counter(on_trial: Callable[[int, int, bool], None], there: int, total: int)
     return lambda job: on_trial(next(counted), total, False)
 
 
-def trials_there(plan: TuningPlan, store: Any, metric: Metric) -> int:
-    """How many trials of a plan the store holds, as far as they can be foreseen: answers decide what TPE asks next."""
-    count = 0
+def trials_found(plan: TuningPlan, store: Any, metric: Metric) -> list[Trial]:
+    """The trials of a plan that the store holds, as far as they can be foreseen: answers decide what TPE asks next."""
+    there = []
     for study in range(1, plan.studies + 1):
         for arm in recipes_of(plan.study):
             walk = Walk(plan, arm, study, metric)
@@ -154,9 +156,8 @@ def trials_there(plan: TuningPlan, store: Any, metric: Metric) -> int:
                 run = found(walk.ask(), store)
                 if run is None:
                     break
-                walk.tell(run)
-                count += 1
-    return count
+                there.append(walk.tell(run))
+    return there
 
 
 def winner_of(trials: Sequence[Trial], metric: Metric) -> Trial | None:
@@ -174,26 +175,6 @@ def counted_qualities(trials: Sequence[Trial], metric: Metric) -> dict[tuple[str
     out: dict[tuple[str, int], list[float]] = {}
     for trial in trials:
         out.setdefault((trial.arm, trial.study), []).append(worst if trial.quality is None else trial.quality)
-    return out
-
-
-def budgets(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
-    """{arm: {"trials", "diverged", "seconds" (set aside), "spent"}} over all its studies.
-
-    A trial that diverged stopped early, but its time was set aside: it is charged what the arm's finished ones took in the
-    middle, or what it took where that is more.
-    """
-    out: dict[str, dict[str, Any]] = {}
-    for arm in dict.fromkeys(t.arm for t in trials):
-        own = [t for t in trials if t.arm == arm]
-        whole = [t.seconds for t in own if t.quality is not None]
-        usual = statistics.median(whole) if whole else 0.0
-        out[arm] = {
-            "trials": len(own),
-            "diverged": len(own) - len(whole),
-            "seconds": math.fsum(t.seconds if t.quality is not None else max(usual, t.seconds) for t in own),
-            "spent": math.fsum(t.seconds for t in own),
-        }
     return out
 
 

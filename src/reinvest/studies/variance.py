@@ -5,7 +5,7 @@ Bouthillier et al., 2103.03098; Jordan, 2304.01910; Cooper et al., 2206.11834.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,24 +16,19 @@ from ..core.names import resolve
 from ..core.recipe import Recipe
 from ..dynamics.outcomes import agreement_curve
 from ..evaluation.result import write_result
-from ..evaluation.variance import (
-    Summary,
-    binomial_floor,
-    predicted_sd,
-    probability_better,
-    runs_needed,
-    summarise,
-)
+from ..evaluation.settings import is_accuracy
+from ..evaluation.variance import binomial_floor, predicted_sd
 from ..store.run import WEIGHTS
-from .outcome_runs import SPLITS, Progress, ask, fingerprint_of, notes_on
+from .outcome_runs import ADVISED, SPLITS, Progress, ask, notes_on
 from .outcomes import outcomes_of
 from .sequence_result import read_kind
-from .variance_runs import Chosen, choose, metric_of, of_recipe, sorted_out
+from .variance_against import NAMES, set_against, summary_entry, summary_of
+from .variance_runs import Chosen, choose, metric_of
 from .variance_text import statements
 
 __all__ = ["Variance", "read_variance", "variance", "variance_of"]
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -73,21 +68,26 @@ def variance(
     predict: bool = True,
     device: str | None = None,
     progress: Progress | None = None,
+    names: tuple[str, str] = NAMES,
 ) -> Variance:
     """How far finished runs of one recipe, or of one own loop, lie apart, and how much of that the test set explains.
 
     runs, where, recipe: which, see `variance_runs.choose`. against: a second recipe, or a run of it: how probable it is
     that a run of the first beats one of the second. metric: default the task's own. split: "test" or "validation". predict:
     ask the runs about every example, where they kept weights and have one label an example; False takes the logged
-    values alone. device: where. Raises InvalidValue, UnknownName and DataError as `choose` does, and for other data on
-    the side of `against`.
+    values alone. device: where. names: what the two sides of `against` are called, beside what differs between them. Raises
+    InvalidValue, UnknownName and DataError as `choose` does, and for the same recipe or other data on the side of `against`.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     chosen = choose(store, runs=runs, where=where, recipe=recipe)
     result = variance_of(chosen, store, metric=metric, split=split, predict=predict, device=device, progress=progress)
     if against is not None:
-        result["against"] = _against(chosen, against, store, result)
+        other = result["against"] = set_against(chosen, against, store, result, names)
+        if (count := other["summary"]["n"]) < ADVISED:
+            result["notes"].append(
+                f"few runs of {names[1]}: {count}, of which little can be said; {ADVISED} or more are advised"
+            )
     result["statements"] = statements(result)
     return Variance(result)
 
@@ -106,13 +106,15 @@ def variance_of(
     from .. import __version__
 
     name, higher, size = metric_of(chosen, metric, split)
-    finished, (summary, values) = chosen.finished, _summary(chosen, name, split)
+    finished, (summary, values) = chosen.finished, summary_of(chosen, name, split)
     agreement, notes = None, notes_on(finished)
     if predict:
         agreement, more = _agreement(finished, store, split, device, progress)
         notes += more
+        if agreement is not None and name != "accuracy":
+            agreement["spread"] = None  # it is that of accuracies
     test: dict[str, Any] | None = None
-    if name == "accuracy" and size is not None:
+    if is_accuracy(name) and size is not None:
         predicted = predicted_sd(1 - summary.mean, size)
         ratio = summary.sd / predicted if predicted > 0 else None
         floor = binomial_floor(summary.mean, size)
@@ -136,18 +138,6 @@ def variance_of(
         "left_out": [asdict(one) for one in chosen.left],
         "notes": notes,
     }
-
-
-def summary_entry(summary: Summary) -> dict[str, Any]:
-    """A summary as plain values; `bca` as two of them."""
-    found = asdict(summary)
-    low, high = found.pop("bca") or (None, None)
-    return {**found, "bca_low": low, "bca_high": high}
-
-
-def _summary(chosen: Chosen, metric: str, split: str) -> tuple[Summary, list[float]]:
-    values = [run.quality(metric, split) for run in chosen.finished]
-    return summarise(values, diverged=len(chosen.diverged)), values
 
 
 def _agreement(
@@ -174,48 +164,13 @@ def _agreement(
     return {**shown, "below": found.below, "spread": spread, "curve": curve}, list(found.notes)
 
 
-def _against(chosen: Chosen, against: Recipe | str, store: Any, result: Mapping[str, Any]) -> dict[str, Any]:
-    """The other recipe's summary, the probability of beating it, and the difference of the means (Welch)."""
-    from scipy.stats import ttest_ind
-
-    if isinstance(against, str):
-        run = store.get(against)
-        against = Recipe.from_dict(run.config) if {"task", "model"} <= set(run.config) else against
-    if isinstance(against, str):
-        raise InvalidValue(
-            f"runs are set against those of a recipe, got run {against!r} of an own loop; name a run of reinvest train"
-        )
-    found = of_recipe(store, against)
-    other = sorted_out([run for run in found if run.status in ("finished", "diverged")])
-    mine, theirs = fingerprint_of(chosen.finished[0]), fingerprint_of(other.finished[0])
-    if mine != theirs:
-        raise DataError(
-            f"two recipes are compared on one test set, got run {other.finished[0].id!r} on other data or splits than run "
-            f"{chosen.finished[0].id!r} (another fingerprint); name a recipe of the same task"
-        )
-    task = result["task"]
-    summary, values = _summary(other, task["metric"], task["split"])
-    own = [run["value"] for run in result["runs"]]
-    sides = (own, values) if task["higher_is_better"] else ([-v for v in own], [-v for v in values])
-    better = probability_better(*sides)
-    constant = len({*own}) == len({*values}) == 1
-    interval = None if constant else ttest_ind(own, values, equal_var=False).confidence_interval(0.95)
-    difference = result["summary"]["mean"] - summary.mean
-    return {
-        "title": f"{other.task} {other.model}",
-        "recipe": {} if other.recipe is None else other.recipe.to_dict(),
-        "values": values,
-        "summary": summary_entry(summary),
-        "better": asdict(better),
-        "needed": runs_needed(),
-        "difference": {
-            "mean": difference,
-            "low": difference if interval is None else float(interval.low),
-            "high": difference if interval is None else float(interval.high),
-        },
-    }
-
-
 def read_variance(path: str | Path) -> dict[str, Any]:
-    """Read a result file. Raises InvalidValue if it is absent, CorruptFile if it is none, SchemaTooNew for a later one."""
-    return read_kind(path, "variance", SCHEMA, "runs", "a variance's")
+    """Read a result file. Raises InvalidValue if it is absent or of an earlier schema, CorruptFile if it is none,
+    SchemaTooNew for a later one."""
+    result = read_kind(path, "variance", SCHEMA, "runs", "a variance's")
+    if result["schema"] < SCHEMA:
+        raise InvalidValue(
+            f"results of kind 'variance' are read from schema {SCHEMA} on, got {result['schema']} in {Path(path).name}; run "
+            "reinvest variance again (finished runs are kept)"
+        )
+    return result

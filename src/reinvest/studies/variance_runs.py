@@ -13,7 +13,7 @@ from ..core.recipe import Recipe
 from ..evaluation.settings import direction
 from ..loop.session import build_task
 from ..loop.train import full_id
-from .outcome_runs import LeftOut, by_same_code, decided, fingerprint_of, one_recipe
+from .outcome_runs import LeftOut, by_same_code, decided, fingerprint_of, one_a_seed, one_recipe
 
 ENDED = ("finished", "diverged")
 LEAVE = "leave it out, or name the recipe with --recipe (recipe=...)"
@@ -62,7 +62,8 @@ def choose(store: Any, *, runs: Sequence[str] = (), where: str | None = None, re
                 f"a spread is over runs that ended, got run {run.id!r}, which is {run.status}; train it to its end or leave it out"
             )
     left = [LeftOut(run.id, run.seed, run.status) for run in found if run.status not in ENDED]
-    return sorted_out([run for run in found if run.status in ENDED], left, strict=bool(runs))
+    ended, twice = one_a_seed([run for run in found if run.status in ENDED])
+    return sorted_out(ended, [*left, *twice], strict=bool(runs))
 
 
 def of_recipe(store: Any, recipe: Recipe) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 import time
 import warnings
@@ -23,12 +24,15 @@ from torch import Tensor
 from ..core.chain import NoEffectWarning
 from ..core.errors import InvalidValue, unknown
 from ..core.recipe import SOURCES, Recipe
+from ..core.streams import key
 from ..evaluation.compare import Listener
 from ..evaluation.estimate import probe
 from ..evaluation.execute import Machine, execute, machine_for, stop_workers, threads_of
 from ..evaluation.plan import Job, found
+from ..evaluation.settings import is_accuracy
 from ..evaluation.timing import steps_of
 from ..evaluation.variance import Part, by_source
+from ..evaluation.variance_ratio import COMPARED_FROM, ratios, runs_to_tell, smallest_told
 from ..loop.session import Session, run_identity
 from ..loop.train import full_id
 from ..methods._check import whole
@@ -80,13 +84,33 @@ class SourcesPlan:
         """The sources that get runs of their own."""
         return tuple(self.sources) or drawing(self.recipe)
 
+    def seeds(self, source: str) -> tuple[int, ...]:
+        """The seeds of the runs of an arm; more runs keep those that fewer have.
+
+        With everything free the first whole numbers, as other runs in the store have them. With one source free seeds in
+        [2^30, 2^31): no run of it repeats one of another arm, so the arms' spreads are independent. Free seeds are never
+        the held one: that would be the computation with everything held, in every arm. With everything held the seed
+        only names the run.
+        """
+        if source == HELD:
+            return tuple(range(self.runs))
+        if source == FREE:
+            return tuple(itertools.islice((seed for seed in itertools.count() if seed != self.held), self.runs))
+        found: dict[int, None] = {}
+        draws = ((1 << 30) + (key(k, f"variance seed {source}") >> 34) for k in itertools.count())
+        while len(found) < self.runs:
+            seed = next(draws)
+            if seed != self.held:
+                found[seed] = None
+        return tuple(found)
+
     def jobs(self) -> list[Job]:
-        """All runs, a seed of every arm after the other, so that a study that is stopped has as many of each."""
-        arms = {name: self.arm(name) for name in (FREE, HELD, *self.looked_at)}
+        """All runs, one of every arm after the other, so that a study that is stopped has as many of each."""
+        arms = {name: (self.arm(name), self.seeds(name)) for name in (FREE, HELD, *self.looked_at)}
         return [
-            Job(name, arm.duration, seed, seed, arm, run_identity(arm, seed))
-            for seed in range(self.runs)
-            for name, arm in arms.items()
+            Job(name, arm.duration, k, seeds[k], arm, run_identity(arm, seeds[k]))
+            for k in range(self.runs)
+            for name, (arm, seeds) in arms.items()
         ]
 
 
@@ -143,20 +167,28 @@ def _uses_torch(recipe: Recipe) -> bool:
 
 
 def estimate_sources(plan: SourcesPlan, store: Any, **machine: Any) -> dict[str, Any]:
-    """What a plan would cost: {"runs", "found", "hours", "sources", "absent", "workers"}; a dozen trial steps price it."""
+    """What a plan would cost: {"runs", "found", "hours", "sources", "absent", "workers"}; a dozen trial steps price it.
+
+    And what it could tell: "tells", the ratio of standard deviations of two sources that is told in 4 of 5 studies, None of
+    too few runs or of one source; "twice", the runs each that tell a ratio of 2.
+    """
     plan, where = _resolved(plan, store), _machine(plan, **machine)
     with store.lending():
+        drawn = drawing(plan.recipe)
+        plan = replace(plan, sources=plan.sources or drawn)
         jobs = plan.jobs()
         todo = sum(found(job, store) is None for job in jobs)
         seconds = probe(plan.recipe, where)[0] * steps_of(plan.recipe) * todo
-        looked_at = plan.looked_at
+    pairs = math.comb(len(plan.sources), 2)
     return {
         "runs": len(jobs),
         "found": len(jobs) - todo,
         "hours": seconds / where.workers / 3600,
-        "sources": list(looked_at),
-        "absent": [name for name in SOURCES if name not in looked_at],
+        "sources": list(plan.sources),
+        "absent": [name for name in SOURCES if name not in (*plan.sources, *drawn)],
         "workers": where.workers,
+        "tells": smallest_told(plan.runs, pairs) if pairs and plan.runs >= COMPARED_FROM else None,
+        "twice": runs_to_tell(2.0, pairs) if pairs else None,
     }
 
 
@@ -179,6 +211,8 @@ def variance_sources(
     plan = _resolved(plan, store)
     machine = _machine(plan, workers, threads, device)
     with store.lending():
+        drawn = drawing(plan.recipe)
+        plan = replace(plan, sources=plan.sources or drawn)
         jobs = plan.jobs()
     todo = [job for job in jobs if found(job, store) is None]
     listener.planned(jobs, todo)
@@ -187,12 +221,15 @@ def variance_sources(
             execute(todo, store, machine, on_done=listener.done)
     finally:
         stop_workers()
-    runs = {name: [found(job, store) for job in jobs if job.arm == name] for name in (FREE, HELD, *plan.looked_at)}
+    runs = {name: [found(job, store) for job in jobs if job.arm == name] for name in (FREE, HELD, *plan.sources)}
     chosen = sorted_out(runs[FREE])
-    name, _, _ = metric_of(chosen, metric, "test")
+    name, _, size = metric_of(chosen, metric, "test")
     result = variance_of(chosen, store, metric=name, device=device)
     result["title"] = f"Sources of variance: {result['task']['name']} {result['model']}, {plan.runs} runs each"
-    result["sources"] = _sources(plan, runs, name)
+    step = 1 / size if is_accuracy(name) and size is not None else 0.0
+    result["sources"] = _sources(plan, runs, name, step)
+    result["sources"]["absent"] = [one for one in SOURCES if one not in (*plan.sources, *drawn)]
+    result["sources"]["left"] = [one for one in drawn if one not in plan.sources]
     result["cost"] = {"runs": len(jobs), "found": len(jobs) - len(todo), "seconds": time.perf_counter() - begun}
     result["statements"] = statements(result)
     return Variance(result)
@@ -208,7 +245,7 @@ def _machine(plan: SourcesPlan, workers: int | None = None, threads: int | None 
     return machine_for(study, workers, threads, device)
 
 
-def _sources(plan: SourcesPlan, runs: Mapping[str, Sequence[Any]], metric: str) -> dict[str, Any]:
+def _sources(plan: SourcesPlan, runs: Mapping[str, Sequence[Any]], metric: str, step: float) -> dict[str, Any]:
     values = {name: [_quality(run, metric) for run in own] for name, own in runs.items()}
     finite = {name: [v for v in own if math.isfinite(v)] for name, own in values.items()}
     for name, own in finite.items():
@@ -217,7 +254,8 @@ def _sources(plan: SourcesPlan, runs: Mapping[str, Sequence[Any]], metric: str) 
                 f"a source's spread is over 2 runs or more that did not diverge, got {len(own)} of {len(values[name])} with "
                 f"{name or 'everything'} free; train a recipe that does not diverge, or more runs"
             )
-    table = by_source({name: finite[name] for name in plan.looked_at}, whole=finite[FREE], none=finite[HELD])
+    table = by_source({name: finite[name] for name in plan.sources}, whole=finite[FREE], none=finite[HELD])
+    same_bits = len({_bits(run) for run in runs[HELD]}) == 1
 
     def entry(part: Part) -> dict[str, Any]:
         own = values[part.source]
@@ -239,8 +277,21 @@ def _sources(plan: SourcesPlan, runs: Mapping[str, Sequence[Any]], metric: str) 
             "low": table.unexplained_low,
             "high": table.unexplained_high,
         },
-        "absent": [name for name in SOURCES if name not in plan.looked_at],
-        "same_bits": len({_bits(run) for run in runs[HELD]}) == 1,
+        "same_bits": same_bits,
+        # What the machine adds is one more source, where it adds anything.
+        "compared": compared({name: finite[name] for name in (*plan.sources, *([] if same_bits else [HELD]))}, step),
+    }
+
+
+def compared(values: Mapping[str, Sequence[float]], step: float) -> dict[str, Any]:
+    """Every pair of sources, with what so many runs can tell; "runs": of the source that has fewest."""
+    pairs = ratios(values, step=step)
+    fewest, count = min(map(len, values.values())), max(len(pairs), 1)
+    return {
+        "runs": fewest,
+        "pairs": [asdict(pair) for pair in pairs],
+        "smallest": smallest_told(fewest, count) if fewest >= COMPARED_FROM else None,
+        "twice": runs_to_tell(2.0, count),
     }
 
 

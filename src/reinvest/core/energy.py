@@ -7,16 +7,17 @@ has no energy, which is not 0.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
+from .hardware import forget_peak, peak_memory
+
+if TYPE_CHECKING:
+    import torch
 
 EVERY = 0.1
 """Seconds between looks at the power of a device that counts no joules."""
@@ -51,6 +52,8 @@ def meter_of(device: torch.device) -> Meter | None:
     """The meter of a device; None for a CPU, without `pynvml`, and where the driver refuses."""
     if device.type != "cuda":
         return None
+    import torch
+
     try:
         library = importlib.import_module("pynvml")
     except ImportError:
@@ -114,20 +117,49 @@ class Measured:
             self._broken = True
 
 
-@contextlib.contextmanager
-def metered(run: Any, device: torch.device, *, whole: bool) -> Iterator[None]:
-    """Charge a run with the energy of this block, evaluations among it, and say whose peak memory it has.
+class Used:
+    """What a chain uses while its block runs, evaluations between its steps among it: energy, and the peak of memory.
 
-    whole: False for a run that was continued, of whose energy a part is missing, so that none is kept.
+    device: that of the model; None measures nothing. alone: False where other processes take part on devices of their own,
+    so that the energy of this one is a part.
     """
-    # What an earlier run of this process needed is not its own; only Linux can forget a process's peak.
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    with Measured(meter_of(device) if whole else None) as measured:
-        yield
-    if not run.ended:
-        more = {} if measured.joules is None else {"energy_joules": measured.joules, "energy_seconds": measured.seconds}
-        cuda: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        run.charge(peak_memory_of="device" if cuda else "process", **more)
+
+    def __init__(self, device: torch.device | None, *, alone: bool = True) -> None:
+        self._device, self._alone = device, alone
+        self._measured = Measured(None)
+
+    def __enter__(self) -> Used:
+        if self._device is not None:
+            forget_peak(self._device)
+            self._measured = Measured(meter_of(self._device) if self._alone else None)
+        self._measured.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._measured.__exit__()
+
+    def plain(self, continued: bool) -> dict[str, Any]:
+        """Once the block has ended: peak_memory (bytes), peak_memory_of, and energy_joules over energy_seconds if known.
+
+        continued: the steps are those of a run that began earlier, of whose energy a part is missing, so that none is kept.
+        """
+        if self._device is None:
+            return {}
+        size, whose = peak_memory(self._device)
+        found: dict[str, Any] = {"peak_memory": size, "peak_memory_of": whose}
+        if self._measured.joules is not None and not continued:
+            found |= {"energy_joules": self._measured.joules, "energy_seconds": self._measured.seconds}
+        return found
+
+
+def together(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
+    """What two chains of one run used, each as `Used.plain` has it ({}: nothing known): energy only if both have it.
+
+    Of the peaks the larger, and that of a device before that of a process.
+    """
+    if not one or not two:
+        return dict(one or two)
+    peak = min(one, two, key=lambda part: (part["peak_memory_of"], -part["peak_memory"]))
+    found = {name: peak[name] for name in ("peak_memory", "peak_memory_of")}
+    both = [name for name in ("energy_joules", "energy_seconds") if name in one and name in two]
+    return found | {name: one[name] + two[name] for name in both}
