@@ -195,6 +195,8 @@ seeds: {{init: 3, order: 7}}     # left out: all go by the run's seed, and the r
 
 `--sources` trains runs in which one of them is free and the others are held, runs with all held (what differs then is the
 machine), and runs with all free. Sources from which the recipe draws nothing are found by one step and get no runs.
+`methods` get runs wherever the recipe has any, because some draw late; where these runs are bit for bit the ones with all
+held, they are said to draw nothing, and are not compared with other sources.
 
 A free seed is never the held one: that run would be the computation with everything held, once more in every source, and the
 sources' samples would share it. Nor is a seed of a source one of the runs with all free. So with n runs each and k sources

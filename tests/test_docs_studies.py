@@ -11,6 +11,8 @@ import yaml
 
 from page_writers import writer_of
 from reinvest.core.names import catalogue
+from reinvest.core.yaml_numbers import load
+from reinvest.studies.tune_plan import TuningPlan
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,6 +49,25 @@ def test_the_second_data_diet_has_every_run_and_shares_the_baseline_s() -> None:
     assert all(len(arm["points"]) == plan["seeds"] * len(plan["durations"]) for arm in arms.values())
     runs = [{p["run"] for p in one["comparison"]["arms"]["random half"]["points"]} for one in (first, second)]
     assert runs[0] == runs[1]
+
+
+def test_the_tuned_claims_are_told_as_they_were_found() -> None:
+    result, page = stored("tuning_cifar10"), (ROOT / "docs" / "tuning.md").read_text(encoding="utf8")
+    assert writer_of("tuned_claims").page_table() in page, (
+        "put the table of benchmarks.tuned_claims into docs/tuning.md"
+    )
+    plan = load((ROOT / "benchmarks" / "plans" / "tuning_cifar10.yaml").read_text(encoding="utf8"))
+    assert TuningPlan.from_dict(load(result["reproduce"]["plan"])) == TuningPlan.from_dict(plan)
+    trials = plan["trials"] * plan["studies"]
+    assert all(sum(t["arm"] == name for t in result["tried"]) == trials for name in result["arms"])
+    for arm in result["comparison"]["arms"].values():
+        assert len(arm["points"]) == plan["seeds"] * len(plan["durations"]) * plan["studies"]
+    extra = [arm["budget"]["own_clock"] / arm["budget"]["seconds"] - 1 for arm in result["arms"].values()]
+    assert f"{100 * min(extra):.0f} to {100 * max(extra):.0f} % more than their budgets" in " ".join(page.split())
+    assert {
+        w["values"]["methods.ProgressiveResizing.start"] for w in result["arms"]["progressive resizing"]["winners"]
+    } == {0.75}
+    assert f"{result['cost']['seconds'] / 60:.0f} minutes" in " ".join(page.split())
 
 
 def figure(verdict: dict[str, Any]) -> str:

@@ -31,3 +31,18 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UnicodeEncodeError):
         write_whole(path, "\ud800")
     assert path.read_text() == "before" and [p.name for p in tmp_path.iterdir()] == ["kept.json"]
+
+
+def test_two_that_write_at_the_same_time_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads, or processes of one number on two machines: the second writes all of it before the first renames."""
+    target, rename = tmp_path / "kept.json", Path.replace
+
+    def later(temporary: Path, to: Path) -> Any:
+        monkeypatch.setattr(Path, "replace", rename)
+        write_whole(target, "second")
+        assert target.read_text() == "second"
+        return rename(temporary, to)
+
+    monkeypatch.setattr(Path, "replace", later)
+    assert write_whole(target, "first").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.json"]

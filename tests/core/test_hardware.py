@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -117,6 +119,17 @@ def test_where_nobody_knows_the_device_it_is_the_gpu_used_most_or_the_process(
     assert peak_memory()[1] == "process"
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     assert peak_memory()[1] == "process"
+
+
+HELD = "b = bytearray(600 << 20); b[:: 4096] = b'1' * len(b[:: 4096])"
+CHILD = "from reinvest.core.hardware import forget_peak, peak_memory; forget_peak('cpu'); print(peak_memory('cpu')[0])"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget a process's peak")
+def test_a_worker_does_not_inherit_the_peak_of_the_process_that_started_it() -> None:
+    start = f"import subprocess, sys; {HELD}; subprocess.run([sys.executable, '-c', {CHILD!r}], check=True)"
+    ended = subprocess.run([sys.executable, "-c", start], check=True, capture_output=True, text=True)
+    assert 10**7 < int(ended.stdout) < 600 << 20
 
 
 def test_only_the_peak_of_the_device_asked_for_is_forgotten(two_gpus: dict[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Mapping
@@ -18,8 +19,9 @@ import reinvest as ri
 from reinvest.evaluation import blocks
 from reinvest.evaluation.blocks import Timing, from_plain, timed, to_plain
 from reinvest.evaluation.compare import compare
-from reinvest.evaluation.judged import other_blocks, remember
+from reinvest.evaluation.judged import earlier, other_blocks, remember
 from reinvest.evaluation.timing import ArmTiming, Block
+from reinvest.loop.session import sources_of
 
 BASE = ri.Recipe(
     task="digits", model={"name": "mlp", "hidden": [16]}, batch_size=64, optimizer={"name": "sgd", "lr": 0.05}
@@ -100,6 +102,38 @@ def test_whatever_the_ratio_depends_on_asks_for_another_block(store: Any, monkey
     assert clock.asked == 8
 
 
+def layers(path: Path, hidden: int) -> None:
+    """A user's model in its file; a process that begins after an edit has the new one, as a reload has it here."""
+    path.write_text(
+        "from torch import nn\n\n\ndef make(input_shape, classes):\n"
+        f"    return nn.Sequential(nn.Flatten(), nn.Linear(64, {hidden}), nn.ReLU(), nn.Linear({hidden}, classes))\n"
+    )
+    importlib.invalidate_caches()
+    importlib.reload(importlib.import_module(path.stem))
+
+
+def own_arms() -> dict[str, ri.Recipe]:
+    own = BASE.with_(model="model_of_a_block:make")
+    return {"base": own, "smooth": own.with_("LabelSmoothing")}
+
+
+def test_a_users_model_that_was_edited_is_timed_again(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    clock, file = Clock(1.1, 1.9), tmp_path / "model_of_a_block.py"
+    layers(file, 16)
+    ask(clock, store, monkeypatch, arms=own_arms())
+    ask(clock, store, monkeypatch, arms=own_arms())
+    assert clock.asked == 1
+    layers(file, 2048)
+    assert ask(clock, store, monkeypatch, arms=own_arms()).arms["smooth"].seconds_per_step == 1.9
+
+
+def test_a_recipe_of_built_in_names_has_no_files_of_its_own() -> None:
+    assert sources_of(BASE) == sources_of(BASE.with_(schedule="cyclic")) == sources_of(ARMS["smooth"]) == ""
+
+
 def test_a_damaged_file_is_measured_again_and_a_full_disk_changes_nothing(
     store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,9 +174,8 @@ def test_a_block_comes_back_bit_for_bit(arms: dict[str, ArmTiming], again: ArmTi
 
 
 def study(**more: Any) -> Any:
-    return ri.Study(
-        baseline=BASE, arms={"smooth": ARMS["smooth"]}, durations=["4st", "8st", "16st", "32st"], seeds=3, **more
-    )
+    whole = {"baseline": BASE, "arms": {"smooth": ARMS["smooth"]}, "durations": ["4st", "8st", "16st", "32st"]}
+    return ri.Study(**(whole | {"seeds": 3} | more))
 
 
 def test_verdicts_with_seconds_measured_another_time_are_told(store: Any) -> None:
@@ -158,6 +191,20 @@ def test_verdicts_with_seconds_measured_another_time_are_told(store: Any) -> Non
         "judged 2 times before on these runs, with seconds measured another time (worse, inconclusive)"
     )
     assert other_blocks(asked, 4, "wednesday", store) == {"smooth": []}
+
+
+def test_verdicts_on_runs_of_a_model_before_its_edit_are_not_told(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "model_of_a_block.py"
+    layers(file, 16)
+    own = own_arms()
+    asked = study(baseline=own["base"], arms={"smooth": own["smooth"]})
+    remember(asked, 3, store, "monday", {"smooth": "worse"})
+    assert len(earlier(asked, 3, "tuesday", store)["smooth"]) == 1 and len(earlier(asked, 5, "", store)["smooth"]) == 1
+    layers(file, 2048)
+    assert earlier(asked, 3, "tuesday", store) == {"smooth": []} == earlier(asked, 5, "", store)
 
 
 def test_a_comparison_repeated_says_the_same_and_one_timed_again_says_so(

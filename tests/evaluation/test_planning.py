@@ -21,6 +21,7 @@ from reinvest.evaluation.design import Noise, noise_of
 from reinvest.evaluation.drawing import drawable_arm
 from reinvest.evaluation.looks import levels
 from reinvest.evaluation.pilot import train_pilot
+from reinvest.evaluation.plan import plan
 from reinvest.evaluation.planning import plan_study
 
 SMALL = {"rho": 0.4, "paired": False}
@@ -255,6 +256,23 @@ def test_hours_of_recipes_are_those_of_runs_where_there_are_any(
     told = estimate(study, store, workers=1)
     assert told["hours"] == pytest.approx(then["planned"]["hours"])
     assert told["seconds_per_step"] == pytest.approx({"baseline": step, "twice": 2 * step})
+
+
+def test_hours_here_are_not_those_of_runs_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = ri.Recipe(task="digits", model="mlp", batch_size=256)
+    study = ri.Study(
+        baseline=base, arms={"twice": base.with_("SAM")}, durations=["4st", "8st", "16st", "32st"], seeds=3
+    )
+    store = ri.Store(tmp_path)
+    monkeypatch.setattr("reinvest.evaluation.estimate.probe", lambda recipe, machine: (0.1, 1000, 100, 10, 4))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("reinvest.core.hardware._processor", lambda: "another processor")
+        for job in [job for job in plan(study) if job.arm == "baseline" and job.replicate < 2]:
+            ri.train(job.what, job.seed, store, progress=False)
+    then = plan_study(study, store, workers=1)
+    assert then["cost"]["found"] == 8
+    assert then["planned"]["hours"] == pytest.approx(60 * 0.1 * (1 + 3) / 3600)
+    assert any("a first guess, by a dozen trial steps" in note for note in then["notes"])
 
 
 def test_a_run_that_stands_for_several_durations_is_counted_once(tmp_path: Path) -> None:

@@ -32,3 +32,27 @@ def test_what_over_training_lost_is_told_in_it(metric: str, word: str) -> None:
     assert f"falls by {lost:.2f} points from" in flag if word else "points" not in flag
     assert lost == pytest.approx(2.0 if word else 0.02, rel=0.5)
     assert "e+" not in flag
+
+
+@pytest.mark.parametrize(
+    ("metric", "told", "guessed"),
+    [
+        ("accuracy", None, False),
+        ("loss", None, False),
+        ("bce", True, False),
+        ("bce", False, False),
+        ("bce", None, True),
+    ],
+)
+def test_a_direction_that_nobody_told_is_a_flag(metric: str, told: bool | None, guessed: bool) -> None:
+    times = sim.durations(5)
+    points = [p for a in "ab" for p in sim.arm_points(a, sim.standard, times, 5, 0.001, np.random.default_rng(ord(a)))]
+    flags = verdict(points, "a", metric=metric, higher_is_better=told)["b"].flags
+    assert [f for f in flags if "taken for better" in f] == (
+        [
+            "higher is taken for better, as the name 'bce' says neither; if smaller is, say so (--lower-is-better, "
+            "higher_is_better: false), and the verdict turns round"
+        ]
+        if guessed
+        else []
+    )

@@ -28,6 +28,10 @@ def helper(shape):
     return nn.Linear(shape[7], 2)
 
 
+def inside(input_shape, classes):
+    return nn.Linear("a", classes)
+
+
 def lost(path="nowhere"):
     raise FileNotFoundError(2, "No such file or directory", path)
 
@@ -47,7 +51,11 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("narrow", ("TypeError", "unexpected keyword argument 'input_shape'")), ("deep", ("IndexError", "line 13 of"))],
+    [
+        ("narrow", ("TypeError", "unexpected keyword argument 'input_shape'")),
+        ("deep", ("IndexError", "line 13 of")),
+        ("inside", ("line 17 of failing",)),
+    ],
 )
 def test_a_model_factory_that_raises(module: str, name: str, words: tuple[str, ...]) -> None:
     recipe = ri.Recipe(task="digits", model=f"{module}:{name}")
@@ -62,7 +70,7 @@ def test_a_model_factory_that_raises(module: str, name: str, words: tuple[str, .
 
 def test_a_task_factory_that_raises(module: str) -> None:
     with pytest.raises(
-        InvalidValue, match=r"a task factory returns a Task, got FileNotFoundError at line 17 of .*nowhere.*; mend"
+        InvalidValue, match=r"a task factory returns a Task, got FileNotFoundError at line 21 of .*nowhere.*; mend"
     ):
         build_task(ri.Recipe(task=f"{module}:lost", model="mlp"))
 

@@ -69,7 +69,7 @@ def variance_result(runs: int = 12, *, sources: bool = True, accuracy: bool = Tr
             "values": other,
             "summary": summary_entry(summarise(other)),
             "better": asdict(probability_better(values, other)),
-            "needed": 29,
+            "needed": 35,
             "difference": {"mean": 0.005, "low": -0.003, "high": 0.013},
         }
     return {**result, "statements": statements(result)}

@@ -106,6 +106,7 @@ def test_both_themes_have_one_shape(result: dict[str, Any]) -> None:
 def test_without_spikes_and_steps_the_page_says_what_was_searched() -> None:
     page = Page(render_spikes(quiet()))
     assert "The spikes" not in page.text and "3 epochs" in page.text
+    assert "One value an epoch;" in page.text
     assert len(signals_figure(quiet()).data) == 1
     assert set(json.loads(page.scripts["pictures"])) == {"signals"}
 
@@ -115,13 +116,23 @@ def test_the_terminal_says_the_same(result: dict[str, Any]) -> None:
 
     console = Console(record=True, width=160, force_terminal=False)
     print_spikes(result, console)
-    print_spikes(quiet(), console)
+    print_spikes({**quiet(), "unjudged": 0}, console)
     text = console.export_text()
     for part in ("4.12", "11.5", "a few examples", "<b>stem", "it came <again>.", "lower spikes have none",
                  "the first <30> of 100 steps cannot be judged"):  # fmt: skip
         assert part in text, part
     assert "no spike above robust z 6 in 3 epochs of run 0123456789abcdef" in text
     assert spikes_table(result).row_count == 3
+
+
+def test_of_a_run_without_a_step_that_can_be_judged_no_spike_is_denied() -> None:
+    from rich.console import Console
+
+    console = Console(record=True, width=160, force_terminal=False)
+    print_spikes({**quiet(), "unjudged": 3}, console)
+    text = console.export_text()
+    assert "none of the 3 epochs of run 0123456789abcdef can be judged, so nothing is said of spikes" in text
+    assert "no spike above" not in text
 
 
 def test_a_page_is_a_file_and_other_results_are_refused(result: dict[str, Any], tmp_path: Path) -> None:

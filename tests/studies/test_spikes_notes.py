@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from reinvest.core.spikes import FIRST, LEAST, seen_z, spike_z
 from reinvest.dynamics.spike_report import SpikeReport
 from reinvest.studies.spikes_notes import notes_of, unjudged
+from reinvest.studies.spikes_result import spike_result
 
 
 def report(loss: torch.Tensor, norm: torch.Tensor | None = None, **more: Any) -> SpikeReport:
@@ -29,6 +31,13 @@ def test_as_many_steps_as_the_statistics_need_are_not_judged(window: int, first:
 def test_a_run_shorter_than_that_is_not_judged_at_all() -> None:
     assert unjudged(report(torch.rand(20))) == 20 and unjudged(report(torch.rand(LEAST))) == LEAST
     assert unjudged(report(torch.empty(0))) == 0
+
+
+def test_the_title_of_a_run_that_cannot_be_judged_denies_no_spike() -> None:
+    run = SimpleNamespace(id="x", name="digits mlp", seed=3, task="digits")
+    short, long = (spike_result(run, report(torch.ones(steps), torch.ones(steps)))["title"] for steps in (20, 90))
+    assert short == "Loss spikes: nothing could be judged in digits mlp, seed 3"
+    assert long == "Loss spikes: no spike in digits mlp, seed 3"
 
 
 def test_of_epochs_it_is_fewer() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 from test_tune_plan import changed
 
 import reinvest as ri
+from reinvest.core.errors import InvalidValue
 from reinvest.evaluation.execute import Machine
 from reinvest.evaluation.timing import ArmTiming, Block
 from reinvest.studies import tune_prices
+from reinvest.studies.tune import TuneListener, tune
 from reinvest.studies.tune_plan import TuningPlan
-from reinvest.studies.tune_prices import changes_work, keep_prices, measure, prices_kept, timed
+from reinvest.studies.tune_prices import Price, Prices, changes_work, keep_prices, measure, prices_kept, timed
 from reinvest.studies.tune_space import Choices, Range
 
 pytest.importorskip("optuna", reason="tuning needs optuna: pip install 'reinvest[tune]'")
@@ -28,10 +31,12 @@ SPACES = {
 }
 
 
+SMALL = {"task": {"name": "digits", "train_examples": 100}, "model": {"name": "mlp", "hidden": [4]}}
+
+
 def plan_of(**changes):
-    small = {"task": {"name": "digits", "train_examples": 100}, "model": {"name": "mlp", "hidden": [4]}}
     return TuningPlan.from_dict(
-        changed(**{"baseline": {**small, "batch_size": 50}, "duration": "4ep", "spaces": SPACES, **changes})
+        changed(**{"baseline": {**SMALL, "batch_size": 50}, "duration": "4ep", "spaces": SPACES, **changes})
     )
 
 
@@ -121,7 +126,7 @@ def test_a_step_costs_what_it_costs_wherever_the_work_is_a_product_of_powers(pro
     assert prices.step("smooth", values) == pytest.approx(whole)
 
 
-def test_prices_are_kept_for_the_arms_and_the_machine_that_they_are_of(timer, tmp_path):
+def test_prices_are_kept_for_the_arms_and_the_machine_that_they_are_of(timer, tmp_path, monkeypatch):
     store, plan = ri.Store(tmp_path / "runs"), plan_of()
     assert prices_kept(plan, store, Machine()) is None
     told = []
@@ -135,6 +140,9 @@ def test_prices_are_kept_for_the_arms_and_the_machine_that_they_are_of(timer, tm
     assert prices_kept(plan_of(duration="5ep"), store, Machine()) is None
     assert prices_kept(plan_of(spaces={**SPACES, "smooth": {"optimizer.lr": RATE}}), store, Machine()) is None
     assert prices_kept(plan, store, Machine(threads=7)) is None
+    # The text of a recipe does not tell what is in the file of one's own model.
+    monkeypatch.setattr(tune_prices, "sources_of", lambda recipe: "edited")
+    assert prices_kept(plan, store, Machine()) is None
 
 
 def test_a_damaged_file_counts_as_none(timer, tmp_path):
@@ -152,3 +160,25 @@ def test_what_a_method_costs_once_is_asked_of_it(timer, monkeypatch):
     assert measure(plan_of(), Nowhere(), Machine()).once == {"baseline": 0.0, "smooth": 0.0}
     monkeypatch.setattr(LabelSmoothing, "one_off", lambda self: 2.5)
     assert measure(plan_of(), Nowhere(), Machine()).once == {"baseline": 0.0, "smooth": 2.5}
+
+
+def test_a_tuning_that_grows_is_checked_with_the_prices_that_are_kept(tmp_path):
+    def stop(*told):
+        raise KeyboardInterrupt
+
+    def grown(trials):
+        spaces = {"baseline": {"optimizer.lr": RATE}, "smooth": {"batch_size": [25, 50]}}
+        return plan_of(baseline={**SMALL, "batch_size": 35}, duration="8st", spaces=spaces, trials=trials)
+
+    store, machine, listener = ri.Store(tmp_path / "runs"), Machine(1, 1, "cpu"), TuneListener(trying=stop)
+    step = {(None, None): 0.01, ("batch_size", 50): 0.02}
+    rows = [Price(t.arm, t.path, t.value, step[t.path, t.value], 1.0) for t in timed(grown(2)).values()]
+    rows = [replace(row, seconds_per_step=0.015) if row.arm == "baseline" else row for row in rows]
+    keep_prices(Prices(grown(2).spaces, rows, {"baseline": 0.0, "smooth": 0.0}), grown(2), store, machine)
+    # One trial of each size costs what two of the baseline do; of three trials two have the same size.
+    with pytest.raises(KeyboardInterrupt):
+        tune(grown(2), store, workers=1, threads=1, listener=listener)
+    with pytest.raises(InvalidValue, match="tuning budgets may differ by at most 10 %") as caught:
+        tune(grown(3), store, workers=1, threads=1, listener=listener)
+    # Prices that are kept do not change with the machine's company.
+    assert "quieter" not in str(caught.value)

@@ -172,3 +172,14 @@ def test_a_plan_may_name_the_runs_it_builds_on_by_their_first_digits(tmp_path: P
         assert found["recipe"]["methods"][0]["run"] == earlier.id
         cost = estimate_sources(plan, store, workers=1)
         assert (cost["runs"], cost["found"]) == (9, 9)
+
+
+def test_methods_that_draw_nothing_are_no_source_to_be_told_from_others(tmp_path: Path) -> None:
+    plan = SourcesPlan(PLAIN.with_("LabelSmoothing"), runs=5)
+    with Store(tmp_path) as store:
+        sources = variance_sources(plan, store, workers=1).result["sources"]
+    assert [part["source"] for part in sources["parts"]] == ["init", "order", "methods"]
+    assert sources["parts"][2]["variance"] == 0.0
+    assert [{pair["first"], pair["second"]} for pair in sources["compared"]["pairs"]] == [{"init", "order"}]
+    assert sources["compared"]["twice"] == runs_to_tell(2.0)
+    assert sources["absent"] == ["augment", "methods", "dropout"]

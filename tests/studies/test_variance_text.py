@@ -115,7 +115,10 @@ def test_what_does_not_vary_is_said_as_it_is() -> None:
 
 
 def test_whether_the_sources_add_up_is_said_only_where_the_interval_leaves_zero_out() -> None:
-    assert "cannot be told at 6 runs each" in said(table(6, init=0.007, order=0.007))
+    undecided = table(6, init=0.007, order=0.007)
+    left = undecided["unexplained"]
+    made, low, high = (f"{100 * (1 - left[end]):.0f} %" for end in ("share", "high", "low"))
+    assert f"cannot be told at 6 runs each: they make {made} of it (95 % interval {low} to {high})" in said(undecided)
     little = said(table(40, init=0.0001, order=0.0001, whole=0.01))
     assert "make too little: 100 % (95 % interval 100 % to 100 %)" in little
     assert "make more than all together" in said(table(40, init=0.05, order=0.05, whole=0.01))

@@ -2,7 +2,8 @@
 
 A block measured anew moves a verdict that lies near its edge. Whoever runs a command again would draw again, and might stop
 at the answer that suits. So an undisturbed block is an asset like a run: <store>/timed/<hash>.json, by everything that its
-ratios depend on (the arms with their revisions, their names, the machine, the libraries, this package's own source).
+ratios depend on (the arms with their data and the code of their factories, their names, the machine, the libraries, this
+package's own source).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..core.files import write_whole
 from ..core.hardware import facts
 from ..core.names import file_hash
 from ..core.recipe import Recipe
+from ..loop.session import run_identity
 from .calibration import Company
 from .timing import MIN_ROUNDS, ArmTiming, Block, timing_block
 
@@ -75,7 +77,8 @@ def disturbed(block: Block) -> bool:
 
 
 def _file(recipes: Mapping[str, Recipe], baseline: str, timing: Timing, device: str, store: Any) -> Path:
-    arms = {name: recipe.canonical() for name, recipe in recipes.items()}
+    # The text of a recipe names a user's model and data; its run's identity changes with what is in their files.
+    arms = {name: run_identity(recipe, 0) for name, recipe in recipes.items()}
     what = [arms, baseline, timing.rounds, timing.again, device, facts(device), _package()]
     name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
     return Path(store.path) / "timed" / f"{name}.json"

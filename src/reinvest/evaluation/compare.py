@@ -15,6 +15,7 @@ from typing import Any
 from ..core.chain import NoEffectWarning
 from ..core.errors import InvalidValue, unknown
 from ..core.hardware import comparable
+from ..core.metrics import direction, known_direction
 from ..core.names import resolve
 from ..core.recipe import Recipe
 from ..loop.train import full_id
@@ -31,7 +32,6 @@ from .onerun import SEPARATE, reading
 from .outcome import Verdict
 from .plan import Job, plan
 from .result import build_result, write_result
-from .settings import direction
 from .study import METRIC, MIN_SEEDS, Arm, Study
 from .study_checks import LEVEL
 from .timing import Block, run_seconds, strata_of
@@ -264,6 +264,7 @@ def judge(
     # One clock for each pair: the block's if it timed both arms, else that of the runs themselves for both.
     timed = [n for n in study.arms if block is not None and n in block.arms]
     settings: dict[str, Any] = {"pairs": study.pairs, "tuning": study.tuning, "alpha": alpha, **shown}
+    settings["higher_is_better"] = _direction(study)
     judged: dict[str, Verdict] = {}
     if block is not None and timed:
         timing = {n: {"log_ratio_variance": block.arms[n].log_ratio_variance, "df": block.arms[n].df} for n in timed}
@@ -357,19 +358,19 @@ def shown_of(study: Study) -> dict[str, Any]:
     """Metric, its direction and the size of the test set of a study whose metric is known."""
     return {
         "metric": study.metric,
-        "higher_is_better": _direction(study),
+        "higher_is_better": direction(study.metric or METRIC, _direction(study)),
         "test_examples": _test_examples(study),
     }
 
 
-def _direction(study: Study) -> bool:
-    """Whether higher is better: as declared, by the metric's name, or as the task says of its own metric."""
+def _direction(study: Study) -> bool | None:
+    """Whether higher is better: as declared, by the metric's name, or as the task says of its own metric; None: nobody says."""
     from ..loop.session import build_task
 
     study = with_metric(study)
-    by_name = direction(study.metric, study.higher_is_better)
+    by_name = known_direction(study.metric) if study.higher_is_better is None else study.higher_is_better
     recipe = next((a for a in study.all_arms().values() if isinstance(a, Recipe)), None)
-    if study.higher_is_better is not None or not by_name or recipe is None:
+    if study.higher_is_better is not None or by_name is False or recipe is None:
         return by_name
     task = build_task(recipe)
     return bool(task.higher_is_better) if study.metric == task.metric else by_name

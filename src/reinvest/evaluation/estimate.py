@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..core.hardware import comparable, facts
 from ..core.recipe import Recipe
 from ..loop.train import full_id
 from .execute import Machine, machine_for, threads_of
@@ -55,15 +56,20 @@ def prices(arms: Mapping[str, Arm], durations: Sequence[str], store: Any, machin
     return found_prices
 
 
-def paced(priced: Mapping[str, Price], held: Mapping[Job, Any]) -> tuple[dict[str, Price], bool]:
-    """The prices at the pace of runs that are there (held, by job), and whether there are any.
+def paced(priced: Mapping[str, Price], held: Mapping[Job, Any], machine: Machine) -> tuple[dict[str, Price], bool]:
+    """The prices at the pace of runs that are there (held, by job) and were made as here, and whether there are any.
 
     Trial steps alone, of a cold process on a machine that does nothing else, may be off by half or twice; arms without
     runs are off as those with runs are.
     """
     measured = {}
+    ended = [(job, run) for job, run in held.items() if job.arm in priced and run.seconds and run.steps]
+    timed = [(job.arm, job.what.precision, run) for job, run in ended if isinstance(job.what, Recipe)]
+    with threads_of(machine):
+        here = {precision: facts(machine.device, precision) for precision in {p for _, p, _ in timed}}
     for name in priced:
-        runs = {run.id: run for job, run in held.items() if job.arm == name and run.seconds and run.steps}
+        mine = [(precision, run) for arm, precision, run in timed if arm == name]
+        runs = {run.id: run for precision, run in mine if comparable(run.facts, here[precision])[0]}
         if runs:
             measured[name] = sum(run.seconds for run in runs.values()) / sum(run.steps for run in runs.values())
     if not measured:
@@ -100,7 +106,7 @@ def estimate(
     jobs = plan(study)
     held = {job: run for job in jobs if (run := found(job, store)) is not None}
     todo = [job for job in jobs if job not in held]
-    priced, _ = paced(prices(study.all_arms(), study.durations, store, machine), held)
+    priced, _ = paced(prices(study.all_arms(), study.durations, store, machine), held, machine)
     seconds = {(name, d): price.seconds(d) for name, price in priced.items() for d in study.durations}
     hours = hours_by_arm(study, todo, seconds, machine)
     # Of the jobs that one run stands for, the last is the whole of it.

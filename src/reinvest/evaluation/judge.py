@@ -152,6 +152,11 @@ def _data_flags(
     if settings.timing is None or names[1] not in settings.timing:
         flags.append("timing not checked: seconds are taken as given")
         flags += pace_flags([*ours, *theirs], dict.fromkeys(names))
+    if settings.guessed:
+        flags.append(
+            f"higher is taken for better, as the name {settings.metric!r} says neither; if smaller is, say so "
+            "(--lower-is-better, higher_is_better: false), and the verdict turns round"
+        )
     if text := tuning_text(settings, names):
         flags.append(text)
     step, before, after = largest_step(theirs)

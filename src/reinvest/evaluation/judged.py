@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import write_whole
+from ..core.recipe import Recipe
+from ..loop.session import sources_of
 from .describe import describe
 from .looks import Judgement, undeclared
 from .onerun import SEPARATE
@@ -26,6 +28,9 @@ def _file(study: Study, arm: str, store: Any) -> Path:
     what: list[Any] = [describe(study.baseline), describe(study.arms[arm]), list(study.durations), study.pairs]
     if study.curve != SEPARATE:
         what.append(study.curve)
+    # Runs of before an edit are other runs; only where there are such files, so that what was kept before is found.
+    own = [sources_of(recipe) for recipe in (study.baseline, study.arms[arm]) if isinstance(recipe, Recipe)]
+    what += [own] if any(own) else []
     name = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
     return Path(store.path) / "judged" / f"{name}.json"
 

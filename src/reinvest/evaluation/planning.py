@@ -278,7 +278,7 @@ def _seconds(
     study: Study, held: Mapping[Job, Any], store: Any, machine: Machine
 ) -> tuple[dict[tuple[str, str], float], list[str]]:
     """Seconds of one run by (arm, duration): by the runs that there are, of recipes else by trial steps; a note on that."""
-    priced, known = paced(prices(study.all_arms(), study.durations, store, machine), held)
+    priced, known = paced(prices(study.all_arms(), study.durations, store, machine), held, machine)
     seconds = {(name, d): price.seconds(d) for name, price in priced.items() for d in study.durations}
     for name in study.all_arms():
         for d in study.durations:
@@ -287,7 +287,9 @@ def _seconds(
             if taken and (name, d) not in seconds:
                 seconds[name, d] = sum(taken) / len(taken)
     whole = {name for name in study.all_arms() if all((name, d) in seconds for d in study.durations)}
-    guessed = ["hours are a first guess, by a dozen trial steps; runs in the store, such as a pilot's, tell better"]
+    guessed = [
+        "hours are a first guess, by a dozen trial steps; runs of this machine in the store, such as a pilot's, tell better"
+    ]
     return {at: value for at, value in seconds.items() if at[0] in whole}, guessed if priced and not known else []
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.errors import InvalidValue
 from ..core.metrics import direction as direction
-from ..core.metrics import plain_name
+from ..core.metrics import known_direction, plain_name
 
 
 def is_accuracy(metric: str) -> bool:
@@ -43,6 +43,8 @@ class Settings:
     timing: Mapping[str, tuple[float, float]] | None
     test_examples: int | None
     tuning: Mapping[str, tuple[float, float]] | None
+    guessed: bool = False
+    """Whether nobody told the direction of the metric, its name neither."""
 
 
 def check_settings(
@@ -89,6 +91,7 @@ def check_settings(
         timing=None if timing is None else {arm: _timing(arm, entry) for arm, entry in timing.items()},
         test_examples=test_examples,
         tuning=None if tuning is None else {arm: _tuning(arm, entry) for arm, entry in tuning.items()},
+        guessed=higher_is_better is None and known_direction(metric) is None,
     )
 
 

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import inspect
 import json
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,13 @@ def _source(kind: str, spec: dict[str, Any]) -> str:
     return " ".join(found)
 
 
+def sources_of(recipe: Recipe) -> str:
+    """Hashes of the user's own files behind a recipe, which its text does not tell: factories and data; "" without any."""
+    more = [("schedule", recipe.schedule), *(("method", spec) for spec in recipe.methods)]
+    own = [source_hash(names.resolve(kind, spec["name"])) for kind, spec in more if ":" in spec["name"]]
+    return " ".join(filter(None, [_source("task", recipe.task), _source("model", recipe.model), *own]))
+
+
 @contextlib.contextmanager
 def _told(rule: str, name: str) -> Iterator[None]:
     """What a user's own factory raises becomes one sentence; what ours raise is said as it is."""
@@ -52,7 +60,10 @@ def _told(rule: str, name: str) -> Iterator[None]:
     except Exception as error:
         if ":" not in name or isinstance(error, ReinvestError):
             raise
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+        # Of a call that fails inside a library, the line of the factory that made it.
+        last = next((frame for frame in reversed(frames) if frame.filename == file), frames[-1])
         # A call that does not fit fails here and not in the factory's file.
         where = "" if last.filename == __file__ else f" at line {last.lineno} of {Path(last.filename).name}"
         raise InvalidValue(

@@ -102,9 +102,11 @@ def print_spikes(result: Mapping[str, Any], console: Console) -> None:
     if result["spikes"]:
         console.print(spikes_table(result))
     else:
-        console.print(
-            f"no spike above robust z {result['threshold']:g} in {result['steps']:,} {result['source']} of run {result['run']}"
-        )
+        where = f"the {result['steps']:,} {result['source']} of run {result['run']}"
+        if result.get("unjudged", 0) < result["steps"]:
+            console.print(f"no spike above robust z {result['threshold']:g} in {where.removeprefix('the ')}")
+        else:
+            console.print(f"none of {where} can be judged, so nothing is said of spikes")
     for k, spike in enumerate(result["spikes"], start=1):
         told = " ".join([spike["text"], *(spike[name]["text"] for name in ("replay", "without") if spike.get(name))])
         console.print(Text.assemble((f"{k}. ", "bold"), told))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InvalidValue
+from ..core.files import replacing
 from ..dynamics.outcomes import self_consistency
 from .outcome_figures import Votes
 
@@ -102,14 +102,8 @@ def write_votes(votes: Votes, path: str | Path, groups: list[str] | None = None)
 
 def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
     """A CSV file with this first line, under a temporary name first; returns the path."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(head)
-            writer.writerows(rows)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+    with replacing(path, newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)
+    return Path(path)

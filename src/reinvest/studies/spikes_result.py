@@ -40,7 +40,9 @@ def spike_result(
     from .. import __version__
 
     count, norm = len(report.spikes), report.gradient_norm if report.source == "steps" else torch.empty(0)
-    found = "no spike" if not count else "one spike" if count == 1 else f"{count} spikes"
+    first = unjudged(report)
+    none = "no spike" if first < len(report.loss) else "nothing could be judged"
+    found = none if not count else "one spike" if count == 1 else f"{count} spikes"
     return {
         "schema": SCHEMA,
         "kind": "spikes",
@@ -55,7 +57,7 @@ def spike_result(
         "threshold": report.threshold,
         "window": report.window,
         "steps": len(report.loss),
-        "unjudged": unjudged(report),
+        "unjudged": first,
         "hint": report.hint,
         "notes": notes_of(report, asked=asked),
         "series": {

@@ -125,19 +125,19 @@ def _prices(
 ) -> Prices:
     """What steps of trials cost, as measured when the first of them began, or now.
 
-    paid: whether all trials are there. Otherwise a plan that could only end without a verdict is refused.
+    paid: whether all trials are there. Otherwise a plan that could only end without a verdict is refused, one that keeps
+    the prices of a smaller plan too.
     """
-    if (before := prices_kept(plan, store, machine)) is not None:
-        return before
-    prices = measure(plan, store, machine, rounds=rounds, on_round=listener.pricing)
+    before = prices_kept(plan, store, machine)
+    prices = before or measure(plan, store, machine, rounds=rounds, on_round=listener.pricing)
     seconds = foreseen(plan, prices)
     reasons = [reason for arm in plan.study.arms if (reason := unequal(plan, seconds, arm))]
     if reasons and not paid:
-        busy = ", or try again when the machine is quieter than it was" if prices.flags else ""
-        raise InvalidValue(reasons[0] + busy)
+        again = before is None and prices.flags
+        raise InvalidValue(reasons[0] + (", or try again when the machine is quieter than it was" if again else ""))
     for sentence in () if paid else unforeseen(plan, prices):
         listener.warned(sentence)
-    if not reasons:
+    if before is None and not reasons:
         keep_prices(prices, plan, store, machine)
     return prices
 

@@ -27,7 +27,7 @@ from ..core.recipe import Recipe
 from ..evaluation.describe import describe
 from ..evaluation.execute import Machine, threads_of
 from ..evaluation.timing import MIN_ROUNDS, steps_of, timing_block
-from ..loop.session import Session
+from ..loop.session import Session, sources_of
 from .tune_plan import TuningPlan
 from .tune_space import Axis, Choices, applied
 
@@ -175,7 +175,10 @@ def _file(plan: TuningPlan, store: Any, machine: Machine) -> Path:
     with threads_of(machine):
         here = facts(machine.device)
     what = [
-        *([name, describe(row.recipe), row.recipe.duration] for name, row in timed(plan).items()),
+        *(
+            [name, describe(row.recipe), row.recipe.duration, sources_of(row.recipe)]
+            for name, row in timed(plan).items()
+        ),
         *(here["hardware"].get(name) for name in MUST_AGREE),
         here["software"]["torch"],
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.errors import DataError, InvalidValue
 from ..core.recipe import Recipe
-from ..evaluation.variance import Summary, probability_better, runs_needed, summarise
+from ..evaluation.variance import LEVEL, Summary, probability_better, runs_needed, summarise
 from .outcome_runs import fingerprint_of
 from .variance_runs import Chosen, of_recipe, sorted_out
 
@@ -50,7 +50,8 @@ def set_against(
         "values": values,
         "summary": summary_entry(summary),
         "better": asdict(better),
-        "needed": runs_needed(),
+        # What is said is read from an interval with two sides, which leaves 2.5 % beyond each.
+        "needed": runs_needed(alpha=(1 - LEVEL) / 2),
         "difference": {
             "mean": difference,
             "low": difference if interval is None else float(interval.low),

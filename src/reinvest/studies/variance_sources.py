@@ -228,7 +228,8 @@ def variance_sources(
     result["title"] = f"Sources of variance: {result['task']['name']} {result['model']}, {plan.runs} runs each"
     step = 1 / size if is_accuracy(name) and size is not None else 0.0
     result["sources"] = _sources(plan, runs, name, step)
-    result["sources"]["absent"] = [one for one in SOURCES if one not in (*plan.sources, *drawn)]
+    asleep = _asleep(plan, runs)
+    result["sources"]["absent"] = [one for one in SOURCES if one in asleep or one not in (*plan.sources, *drawn)]
     result["sources"]["left"] = [one for one in drawn if one not in plan.sources]
     result["cost"] = {"runs": len(jobs), "found": len(jobs) - len(todo), "seconds": time.perf_counter() - begun}
     result["statements"] = statements(result)
@@ -256,6 +257,9 @@ def _sources(plan: SourcesPlan, runs: Mapping[str, Sequence[Any]], metric: str, 
             )
     table = by_source({name: finite[name] for name in plan.sources}, whole=finite[FREE], none=finite[HELD])
     same_bits = len({_bits(run) for run in runs[HELD]}) == 1
+    asleep = _asleep(plan, runs)
+    # What the machine adds is one more source, where it adds anything.
+    alive = [*(name for name in plan.sources if name not in asleep), *([] if same_bits else [HELD])]
 
     def entry(part: Part) -> dict[str, Any]:
         own = values[part.source]
@@ -278,9 +282,14 @@ def _sources(plan: SourcesPlan, runs: Mapping[str, Sequence[Any]], metric: str, 
             "high": table.unexplained_high,
         },
         "same_bits": same_bits,
-        # What the machine adds is one more source, where it adds anything.
-        "compared": compared({name: finite[name] for name in (*plan.sources, *([] if same_bits else [HELD]))}, step),
+        "compared": compared({name: finite[name] for name in alive or [HELD]}, step),
     }
+
+
+def _asleep(plan: SourcesPlan, runs: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The sources whose runs are, bit for bit, those with everything held: methods are there that draw nothing."""
+    held = {_bits(run) for run in runs[HELD]}
+    return [name for name in plan.sources if len(held) == 1 and {_bits(run) for run in runs[name]} == held]
 
 
 def compared(values: Mapping[str, Sequence[float]], step: float) -> dict[str, Any]:

@@ -211,8 +211,8 @@ def _together(sources: Mapping[str, Any]) -> list[str]:
     left, runs = sources["unexplained"], sources["compared"]["runs"]
     if left["share"] is None or runs < COMPARED_FROM:
         return []
-    reach = f"(95 % interval {_share(left['low'])} to {_share(left['high'])})"
     if left["low"] > 0:
+        reach = f"(95 % interval {_share(left['low'])} to {_share(left['high'])})"
         return [
             f"one at a time the sources make too little: {_share(left['share'])} {reach} of the variance with everything free comes "
             "only when they vary together"
@@ -224,7 +224,7 @@ def _together(sources: Mapping[str, Any]) -> list[str]:
         ]
     return [
         f"whether the sources one at a time add up to the variance with everything free cannot be told at {runs} runs each: "
-        f"{_share(left['share'])} of it is left {reach}"
+        f"they make {_share(1 - left['share'])} of it (95 % interval {_share(1 - left['high'])} to {_share(1 - left['low'])})"
     ]
 
 
