@@ -128,8 +128,18 @@ def test_a_fault_in_a_users_model_says_where(call: Call, monkeypatch: pytest.Mon
     Path("broken_net.py").write_text("def net(*, input_shape, classes):\n    return classes / 0\n")
     monkeypatch.syspath_prepend(str(Path.cwd()))
     said = call("train", "--task", "digits", "--model", "broken_net:net")
+    assert said.code == 2
+    assert "ZeroDivisionError at line 2 of broken_net.py" in said.sentence
+
+
+def test_a_fault_in_a_users_forward_pass_says_where(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["from torch import nn", "class Net(nn.Linear):", "    def forward(self, x):", "        return 1 / 0"]
+    lines += ["def net(*, input_shape, classes):", "    return Net(64, classes)"]
+    Path("broken_pass.py").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    said = call("train", "--task", "digits", "--model", "broken_pass:net", "--duration", "2st")
     assert said.code == 1
-    assert "broken_net.py:2" in said.sentence
+    assert "broken_pass.py:4" in said.sentence
 
 
 def test_unknown_names_keep_their_kind(call: Call) -> None:
