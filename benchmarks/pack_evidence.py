@@ -1,6 +1,6 @@
 """Copy results of sequence studies into the package as evidence for `reinvest advise`, without the single runs.
 
-python -m benchmarks.pack_evidence benchmarks/results/sequence_*.json && reinvest recommend --output docs/recommendations.md
+python -m benchmarks.pack_evidence benchmarks/results/sequence_*.json && reinvest recommend --out docs/recommendations.md
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ def test_a_damaged_study_is_a_remark(call: Call, store: Store) -> None:
         (("advise", "none.yaml"), "does not exist"),
         (("advise", RECIPE, "--sed", "1"), "did you mean '--seed'?"),
         (("train", RECIPE, "--reuse", "nobody"), "no run 'nobody'"),
-        (("recommend", "--output", "page.html"), "a Markdown file"),
-        (("recommend", "--output", "no/such/page.md"), "in a folder that exists"),
+        (("recommend", "--out", "page.html"), "a Markdown file"),
+        (("recommend", "--out", "no/such/page.md"), "in a folder that exists"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_sentence(
@@ -196,7 +196,7 @@ def test_recommendations_are_printed_or_written(call: Call, store: Store) -> Non
     kept(store.path / "studies", "planted.json", study({"x": arm("records", 1.625, 1.25, 2.125)}))
     expected = recommendations(read_studies([store.path / "studies", PACKAGED]))
     assert call("recommend").out == expected
-    said = call("recommend", "--output", "page.md")
+    said = call("recommend", "--out", "page.md")
     assert said.code == 0 and "page.md" in said.out
     assert Path("page.md").read_text(encoding="utf8") == expected
     data = call("recommend", "--json").data

@@ -101,14 +101,14 @@ def test_a_sequence_is_run_judged_and_kept(trained: Path) -> None:
 
 def test_a_study_run_again_finds_its_runs(call: Call, trained: Path) -> None:
     words = ("sequence", str(trained / "study.yaml"), "--store", str(trained / "runs"), "--workers", "1")
-    said = call(*words, "--json", "--own-clock", "--output", "again.html")
+    said = call(*words, "--json", "--own-clock", "--out", "again.html")
     assert "36 runs, 36 of them in the store already" in said.err
     data = said.data
     assert data["cost"]["found"] == 36
     assert (data["report"], data["result"]) == ("again.html", "again.json")
     assert any("own clocks" in flag for flag in data["flags"])
     assert json.loads(Path("again.json").read_text())["arms"] == data["arms"]
-    shown = call(*words, "--own-clock", "--output", "again.html")
+    shown = call(*words, "--own-clock", "--out", "again.html")
     for word in ("records", "an estimate", "drift", "Page: again.html"):
         assert word in shown.out
 
@@ -147,8 +147,8 @@ def test_a_plan_that_cannot_work_is_refused_before_anything_runs(
     [
         (["--max-hours", "0"], "--max-hours is above 0"),
         (["--workers", "0"], "workers is 1 or more"),
-        (["--output", "nowhere/r.html"], "a folder that exists"),
-        (["--output", "r.pdf"], "an HTML file, got 'r.pdf'; write --output report.html"),
+        (["--out", "nowhere/r.html"], "a folder that exists"),
+        (["--out", "r.pdf"], "an HTML file, got 'r.pdf'; write --out report.html"),
         (["--device", "gpu7"], "gpu7"),
         (["--sequences", "7"], "--sequences"),
     ],

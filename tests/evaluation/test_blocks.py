@@ -72,11 +72,30 @@ def test_an_undisturbed_block_is_measured_once(store: Any, monkeypatch: pytest.M
     assert ask(clock, store, monkeypatch).arms == third.arms
 
 
-@pytest.mark.parametrize("trouble", [{"flags": ("timing disturbed: it rained",)}, {"before": {**QUIET, "others": 1.5}}])
-def test_a_disturbed_block_serves_once(store: Any, monkeypatch: pytest.MonkeyPatch, trouble: Any) -> None:
-    clock = Clock(1.25, 1.5, **trouble)
-    ask(clock, store, monkeypatch)
+def test_a_disturbed_block_serves_once(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(1.25, 1.5, flags=("timing disturbed: it rained",))
+    first = ask(clock, store, monkeypatch)
+    assert first.notes == ["disturbed, and so not kept: the next comparison measures again"]
     assert ask(clock, store, monkeypatch).arms["smooth"].seconds_per_step == 1.5 and clock.asked == 2
+
+
+def test_a_machine_that_is_evenly_busy_disturbs_nothing(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(1.25, 1.5, before={**QUIET, "others": 1.5})
+    assert ask(clock, store, monkeypatch).arms == ask(clock, store, monkeypatch).arms and clock.asked == 1
+
+
+def test_measuring_again_because_something_disturbed_is_held_against_nobody(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {"durations": ["8st", "16st", "32st", "64st"], "seeds": 4, "store": store, "workers": 1}
+    monkeypatch.setattr(blocks, "timing_block", Clock(1.0, 1.1, flags=("timing disturbed: it rained",)))
+    compare(BASE, {"smooth": ARMS["smooth"]}, **told)
+    compare(BASE, {"smooth": ARMS["smooth"]}, **told)
+    monkeypatch.setattr(blocks, "timing_block", Clock(1.2, 1.3))
+    quiet = compare(BASE, {"smooth": ARMS["smooth"]}, **told)
+    assert not any("another time" in flag for flag in quiet["smooth"].flags)
+    again = compare(BASE, {"smooth": ARMS["smooth"]}, time_again=True, **told)
+    assert any("judged once before" in flag for flag in again["smooth"].flags)
 
 
 def test_whatever_the_ratio_depends_on_asks_for_another_block(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

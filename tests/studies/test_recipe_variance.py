@@ -18,6 +18,7 @@ from reinvest.evaluation.variance import probability_better
 from reinvest.loop.train import train
 from reinvest.store import Store
 from reinvest.studies.variance import Variance, read_variance, variance
+from reinvest.studies.variance_against import changed_fields
 from reinvest.studies.variance_runs import choose
 
 RECIPE = Recipe(
@@ -215,3 +216,13 @@ def test_agreement_is_left_out_with_the_reason_where_weights_are_gone(store: Sto
         (run.path / "weights.safetensors").unlink()
         found = variance(copy, recipe=RECIPE).result
     assert found["agreement"] is None and "1 of 2 runs kept no weights" in " ".join(found["notes"])
+
+
+def test_what_differs_is_told_and_not_which_defaults_were_written_out() -> None:
+    every = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}
+    default = Recipe(task="digits", model="mlp")
+    assert default.optimizer == every
+    half = default.with_(optimizer={**every, "lr": 0.05})
+    assert changed_fields(half, default) == [{"field": "optimizer.lr", "first": "0.05", "second": "0.1"}]
+    assert changed_fields(default, default.with_("EMA")) == [{"field": "methods", "first": "none", "second": "EMA"}]
+    assert changed_fields(default, Recipe(task="digits", model="mlp", optimizer=every)) == []

@@ -172,5 +172,5 @@ def test_every_figure_on_the_page_is_one_of_the_file_or_one_over_it(result: dict
 
 
 def test_the_page_in_the_repository_is_that_of_the_packaged_studies() -> None:
-    """Written by `reinvest recommend --output docs/recommendations.md` in a folder without a store."""
+    """Written by `reinvest recommend --out docs/recommendations.md` in a folder without a store."""
     assert PAGE.read_text(encoding="utf8") == recommendations(read_studies([PACKAGED]))

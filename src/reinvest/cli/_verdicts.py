@@ -17,11 +17,11 @@ def print_table(result: dict[str, Any], out: Output) -> None:
         out.show(lambda console: print_verdicts(result, console))
 
 
-def target(path: str, name: str = "--out") -> Path:
-    """The path of a report, refused before the work begins if nothing could be written there. name: of the option."""
+def target(path: str) -> Path:
+    """The path of a report, refused before the work begins if nothing could be written there."""
     file = Path(path).expanduser()
     if file.suffix.lower() not in (".html", ".htm"):
-        raise InvalidValue(f"a report is an HTML file, got {path!r}; write {name} report.html")
+        raise InvalidValue(f"a report is an HTML file, got {path!r}; write --out report.html")
     if file.is_dir() or not file.resolve().parent.is_dir():
         raise InvalidValue(
             f"a report is written into a folder that exists, got {path!r}; make {str(file.resolve().parent)!r} first"

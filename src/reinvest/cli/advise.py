@@ -100,7 +100,7 @@ def _recommend_arguments(parser: Parser) -> None:
     store_option(parser)
     option(
         parser,
-        "--output",
+        "--out",
         type=str,
         metavar="FILE.md",
         help="write the page there, e.g. docs/recommendations.md (default: print it)",
@@ -112,10 +112,10 @@ def _recommend(options: Namespace, out: Output) -> int:
     from ..studies.evidence import folders_of, read_studies
     from ..studies.recommendations import recommendations
 
-    file = options.get("output")
+    file = options.get("out")
     if file is not None and (Path(file).suffix != ".md" or not Path(file).expanduser().resolve().parent.is_dir()):
         raise InvalidValue(
-            f"the page is a Markdown file in a folder that exists, got {file!r}; write --output docs/recommendations.md"
+            f"the page is a Markdown file in a folder that exists, got {file!r}; write --out docs/recommendations.md"
         )
     with noting(out):
         studies = read_studies(folders_of(Store(options.store)))
@@ -136,7 +136,7 @@ RECOMMEND = Command(
         "'studies' and those of the package. Every figure comes from one of these files; what did not help and what was\n"
         "not tested are on the page too. The same studies give the same page, byte for byte."
     ),
-    examples=("reinvest recommend", "reinvest recommend --store runs --output docs/recommendations.md"),
+    examples=("reinvest recommend", "reinvest recommend --store runs --out docs/recommendations.md"),
     arguments=_recommend_arguments,
     run=_recommend,
 )

@@ -54,7 +54,7 @@ OWN_CODES = {"gate": {REFUSED: 4, BUG: 5}}
 """Of a command whose answers are exit codes, for what goes wrong in it."""
 EXIT_CODES = (
     "exit codes: 0 done, 2 refused or unusable input, 3 done with a bad finding (nothing comparable, a damaged file,\n"
-    "  a diverged run), 130 interrupted, 1 a fault in the program"
+    "  a diverged run), 130 interrupted, 1 a fault in the program; gate has codes of its own (reinvest gate --help)"
 )
 
 

@@ -35,7 +35,7 @@ def _arguments(parser: Parser) -> None:
     time_again_option(parser)
     option(
         parser,
-        "--output",
+        "--out",
         type=str,
         metavar="FILE.html",
         help=(
@@ -53,7 +53,7 @@ def _run(options: Namespace, out: Output) -> int:
     machine = machine_of(options)
     if options.dry_run:
         return _dry_run(plan, options.store, machine, out)
-    file = target(options.get("output") or f"{Path(options.study).stem}.html", "--output")
+    file = target(options.get("out") or f"{Path(options.study).stem}.html")
     command = f"reinvest sequence {shlex.quote(options.study)} --store {shlex.quote(options.store)}"
     return _study(plan, options, file, machine, command, out)
 
@@ -143,7 +143,7 @@ SEQUENCE = Command(
     ),
     examples=(
         "reinvest sequence examples/sequence.yaml --dry-run",
-        "reinvest sequence examples/sequence.yaml --max-hours 0.5 --output sequence.html",
+        "reinvest sequence examples/sequence.yaml --max-hours 0.5 --out sequence.html",
         "reinvest sequence examples/sequence.yaml --store runs --own-clock --json",
     ),
     arguments=_arguments,

@@ -23,7 +23,6 @@ from ..core.hardware import facts
 from ..core.names import file_hash
 from ..core.recipe import Recipe
 from ..loop.session import run_identity
-from .calibration import Company
 from .timing import MIN_ROUNDS, ArmTiming, Block, timing_block
 
 MEASURED = "measured"
@@ -60,20 +59,20 @@ def timed(
     block = timing_block(recipes, baseline, rounds=timing.rounds, device=device, again=timing.again, on_round=on_round)
     now = datetime.datetime.now(datetime.UTC).isoformat()
     block = replace(block, facts={**block.facts, MEASURED: now})
-    if not disturbed(block):
-        _write(block, file)
+    if disturbed(block):
+        return replace(block, notes=[*block.notes, "disturbed, and so not kept: the next comparison measures again"])
+    _write(block, file)
     return block
 
 
 def measured(block: Block | None) -> str:
-    """When a block was measured, by which blocks are told apart ("": there is none)."""
-    return "" if block is None else str(block.facts.get(MEASURED, ""))
+    """When a block was measured, by which blocks are told apart ("": there is none, or none that lasts)."""
+    return "" if block is None or disturbed(block) else str(block.facts.get(MEASURED, ""))
 
 
 def disturbed(block: Block) -> bool:
-    """True if other programs or the machine itself may have moved the ratios of a block."""
-    before = block.facts.get("before")
-    return bool(block.flags) or bool(before and Company(**before).sentence)
+    """True if something moved the rounds of a block: a machine that is evenly busy does not, as all arms are slower alike."""
+    return bool(block.flags)
 
 
 def _file(recipes: Mapping[str, Recipe], baseline: str, timing: Timing, device: str, store: Any) -> Path:

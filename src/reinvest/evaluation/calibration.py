@@ -94,8 +94,8 @@ class Company:
         if not found:
             return ""
         return (
-            f"the machine was not quiet before the timing: {' and '.join(found)}; end them or compare again when they are "
-            "done (finished runs are kept)"
+            f"the machine was not quiet before the timing: {' and '.join(found)}; end them, or measure again when they are "
+            "done (reinvest compare --time-again; finished runs are kept)"
         )
 
     def to_dict(self) -> dict[str, Any]:

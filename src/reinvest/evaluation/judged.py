@@ -78,14 +78,14 @@ def _measured_before(words: list[str]) -> str:
 
 def remember(study: Study, seeds: int, store: Any, block: str = "", verdicts: Mapping[str, str] | None = None) -> None:
     """Keep that the arms of a study have been judged at `seeds` whole replicates: verdicts, {arm: word}, by the timing block
-    that was measured at `block` ("": none)."""
+    that was measured at `block` ("": none that lasts, whose verdicts are not counted)."""
     now = Judgement(seeds, tuple(study.looks or ()), study.spending)
     # On a store that cannot be written there are no new runs either, and what is there can be judged all the same.
     with contextlib.suppress(OSError):
         for arm in study.arms:
             rows = _rows(study, arm, store)
             before = dict(rows)
-            said = {**before.get(now, {}), **({block: verdicts[arm]} if verdicts else {})}
+            said = {**before.get(now, {}), **({block: verdicts[arm]} if verdicts and block else {})}
             if before.get(now) == said:
                 continue
             _write([*((j, words) for j, words in rows if j != now), (now, said)], _file(study, arm, store))

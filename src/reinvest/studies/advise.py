@@ -90,6 +90,9 @@ class Advice:
             said = self.note or "nothing: no earlier run can be re-used for this recipe, so it was trained from scratch"
         else:
             said = f"{option.how}: {option.why}; expected: {self.expected(option)}"
+            if option.length is not None:
+                shorter = scaled(option.recipe.duration, option.length)
+                said += f"; that is the saving of shorter runs, and this one was as long as asked for: for it, set the duration to {shorter}"
         return {
             "how": [r["how"] for r in run.reuse],
             "runs": [r["run"] for r in run.reuse],

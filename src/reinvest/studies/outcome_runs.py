@@ -120,7 +120,7 @@ def check_runs(runs: Sequence[Any], *, any_recipe: bool) -> list[str]:
     if len(runs) < 2:
         raise InvalidValue(
             f"outcomes are compared over 2 runs or more ({ADVISED} are advised), got {len(runs)}; train the recipe with more "
-            "seeds, or add --same-recipe (same_recipe=True) for those in the store"
+            "seeds, and add --same-recipe (same_recipe=True) to take all of it that the store has"
         )
     for run in runs:
         if run.status != "finished":

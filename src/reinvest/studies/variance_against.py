@@ -92,7 +92,13 @@ def _checked(chosen: Chosen, other: Chosen) -> list[dict[str, str]]:
 
 def changed_fields(first: Recipe, second: Recipe) -> list[dict[str, str]]:
     """Where two recipes differ, a field each: {"field": "task.train_examples", "first": "500", "second": "default"}."""
-    one, other = (_flat(recipe) for recipe in (first, second))
+    texts = [_flat(json.loads(recipe.canonical())) for recipe in (first, second)]
+    # Canonical text leaves a whole part out where it is the default; the recipe itself has it.
+    whole = [_flat(recipe.to_dict()) for recipe in (first, second)]
+    one, other = (
+        {**{k: full[k] for k in full if k in {*texts[0], *texts[1]}}, **text}
+        for full, text in zip(whole, texts, strict=True)
+    )
     return [
         {"field": name, "first": one.get(name, "default"), "second": other.get(name, "default")}
         for name in dict.fromkeys([*one, *other])
@@ -100,10 +106,10 @@ def changed_fields(first: Recipe, second: Recipe) -> list[dict[str, str]]:
     ]
 
 
-def _flat(recipe: Recipe) -> dict[str, str]:
-    """The fields of a recipe that are not the default, those of task, model and so on by their own names."""
+def _flat(values: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of a recipe, those of task, model and so on by their own names."""
     found: dict[str, str] = {}
-    for name, value in json.loads(recipe.canonical()).items():
+    for name, value in values.items():
         if name == "methods":
             found[name] = " + ".join(map(_method, value)) or "none"
         elif isinstance(value, dict):

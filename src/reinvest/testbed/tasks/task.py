@@ -86,7 +86,7 @@ class Task:
         classes: int | None = None,
         metric: str = "accuracy",
         augment: str | None = None,
-        pad: int = 4,
+        pad: int | None = None,
         mean: Sequence[float] | float | None = None,
         std: Sequence[float] | float | None = None,
         fingerprint: str | None = None,
@@ -98,7 +98,8 @@ class Task:
         x: pictures [N, C, H, W] or features [N, F]; uint8 stands for 0..1 in steps of 1/255, floats for themselves.
         y: labels int64 [N], of rows in a split in 0..classes-1 (default: the largest label + 1).
         splits: ids of "train", "validation" and "test"; default 60/20/20 by a permutation keyed by the name.
-        augment: "crop-flip" shows training pictures shifted by up to `pad` pixels and half of them mirrored.
+        augment: "crop-flip" shows training pictures shifted by up to `pad` pixels (default: an eighth of the shorter side, at
+        least 1) and half of them mirrored.
         mean, std: per channel or one for all, in units of 0..1 for uint8; applied to every split.
         fingerprint: your own word for the content, instead of hashing it.
         preprocessing: what was done to x beforehand, in words; runs on inputs made in another way are not mixed up.
@@ -130,7 +131,7 @@ class Task:
         classes: int,
         metric: str = "accuracy",
         augment: str | None = None,
-        pad: int = 4,
+        pad: int | None = None,
         mean: Sequence[float] | float | None = None,
         std: Sequence[float] | float | None = None,
         fingerprint: str | None = None,
@@ -138,6 +139,7 @@ class Task:
         preprocessing: str = "",
     ) -> Self:
         """`from_tensors` of rows that several tasks share, with splits that are known to be right."""
+        pad = max(1, min(rows.x.shape[2:], default=0) // 8) if pad is None else pad
         crop = _check_augment(augment, pad, rows.x)
         count = views.check_classes(classes)
         check_labels(rows.y[torch.cat(list(splits.values()))], count)
