@@ -76,6 +76,16 @@ def test_without_probabilities_a_line_has_to_be_drawn(tmp_path):
     assert write_relabelled(find_suspects(run), tmp_path / "none.csv").read_text() == "id,label\n"
 
 
+def test_a_run_that_learned_nothing_says_so():
+    learned, _, _ = drawn(count=300)
+    assert "learned next to nothing" not in " ".join(statements(find_suspects(learned)))
+    # Nothing is learned within the run: each loss stays near that of guessing among five, log 5 = 1.61.
+    guess = dataclasses.replace(learned, loss=torch.full_like(learned.loss, 1.61))
+    told = statements(find_suspects(guess))
+    assert told[1].startswith("this run learned next to nothing: it gave the labels a probability of 0.20 on average")
+    assert "among 5 gives 0.20" in told[1]
+
+
 def test_parquet_without_a_library_is_refused(found, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InvalidValue, match="pip install pyarrow"):

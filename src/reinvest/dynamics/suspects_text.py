@@ -22,13 +22,15 @@ LEVELS = 254
 GAP = 255
 LETTERS = {NOT_SEEN: "-", GIVEN: "g", SUGGESTED: "s", OTHER: "o"}
 REACH = 0.999
+LEARNED = 0.1
+"""Share of the way from guessing to certainty that a run goes, over all epochs, from which on its doubts mean something."""
 TIED = "\N{NO-BREAK SPACE}"
 
 
 def statements(suspects: Suspects) -> list[str]:
     """What a reader must know of a list, a sentence each without its end; the first about how much of it is wrong."""
     errors, blindly = len(suspects.of(LABEL_ERROR)), len(suspects.of(LABEL_ERROR)) / max(suspects.known, 1)
-    found = [_rate(suspects, errors)]
+    found = [_rate(suspects, errors), *_unlearned(suspects)]
     if errors:
         found += [
             f"a list of {errors:,} is as long for faultless data, as ranking alone fills it; so many drawn blindly would hold "
@@ -74,6 +76,22 @@ def _rate(suspects: Suspects, errors: int) -> str:
         f"{_percent(rate.proportion)} of the examples; this comes from {rate.probes} probes, and is too much where hard "
         "examples have losses like those of their random labels"
     )
+
+
+def _unlearned(suspects: Suspects) -> list[str]:
+    """That the run learned next to nothing, if so: then everything looks suspect."""
+    seen = suspects.quality[suspects.quality.isfinite()]
+    named = max([int(column.max()) + 1 for column in (suspects.label, suspects.suggested) if len(column)], default=0)
+    classes = max(named, len(suspects.class_names or ()))
+    if not suspects.labelled or classes < 2 or not len(seen):
+        return []
+    mean, chance = float(seen.mean()), 1 / classes
+    if mean - chance > LEARNED * (1 - chance):
+        return []
+    return [
+        f"this run learned next to nothing: it gave the labels a probability of {mean:.2f} on average, where guessing among "
+        f"{classes} gives {chance:.2f}; its list tells little of the labels, and a longer run's would tell more"
+    ]
 
 
 def _marked(suspects: Suspects) -> str:
