@@ -147,4 +147,4 @@ def test_recipes_go_by_what_differs() -> None:
         "methods": ("none", "Mixup + LabelSmoothing(alpha=0.2)"),
     }
     (one,) = changed_fields(base, base.with_(batch_size=64))
-    assert one == {"field": "batch_size", "first": "default", "second": "64"}
+    assert one == {"field": "batch_size", "first": "128", "second": "64"}
