@@ -19,7 +19,7 @@ from reinvest.evaluation.timing import ArmTiming, Block
 from reinvest.studies import tune_prices
 from reinvest.studies.tune import TuneListener, tune
 from reinvest.studies.tune_plan import TuningPlan
-from reinvest.studies.tune_prices import Price, Prices, changes_work, keep_prices, measure, prices_kept, timed
+from reinvest.studies.tune_prices import Price, Prices, changes_work, keep_prices, measure, prices_kept, to_time
 from reinvest.studies.tune_space import Choices, Range
 
 pytest.importorskip("optuna", reason="tuning needs optuna: pip install 'reinvest[tune]'")
@@ -91,7 +91,7 @@ def test_what_changes_the_work_of_a_step_is_what_is_not_a_number_of_the_optimize
 
 
 def test_timed_are_the_middle_of_an_arm_and_each_level_of_what_changes_its_work():
-    found = timed(plan_of())
+    found = to_time(plan_of())
     assert [(row.arm, row.path, row.value) for row in found.values()] == [
         ("baseline", None, None),
         ("baseline", "batch_size", 8),
@@ -172,7 +172,7 @@ def test_a_tuning_that_grows_is_checked_with_the_prices_that_are_kept(tmp_path):
 
     store, machine, listener = ri.Store(tmp_path / "runs"), Machine(1, 1, "cpu"), TuneListener(trying=stop)
     step = {(None, None): 0.01, ("batch_size", 50): 0.02}
-    rows = [Price(t.arm, t.path, t.value, step[t.path, t.value], 1.0) for t in timed(grown(2)).values()]
+    rows = [Price(t.arm, t.path, t.value, step[t.path, t.value], 1.0) for t in to_time(grown(2)).values()]
     rows = [replace(row, seconds_per_step=0.015) if row.arm == "baseline" else row for row in rows]
     keep_prices(Prices(grown(2).spaces, rows, {"baseline": 0.0, "smooth": 0.0}), grown(2), store, machine)
     # One trial of each size costs what two of the baseline do; of three trials two have the same size.

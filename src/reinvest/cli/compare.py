@@ -178,7 +178,7 @@ COMPARE = Command(
     about=(
         "Run a study and judge every arm against the baseline: quality against training time, with\n"
         "intervals, on the same machine. "
-        "Only runs that the store lacks are trained, so Ctrl-C costs nothing:\nthe same command continues, and says the same when run again.\n\n"
+        "Only runs that the store lacks are trained, so Ctrl-C costs nothing:\nthe same command continues. Run again it says the same, unless something disturbed its timing, which is said.\n\n"
         "A study file (YAML):\n"
         "  title: Label smoothing on digits\n"
         "  baseline: {task: digits, model: convnet, batch_size: 64}     # recipe fields, see reinvest train --help\n"

@@ -19,7 +19,7 @@ from .tune import metric_of
 from .tune_budget import foreseen, unequal, unforeseen
 from .tune_final import jobs_of, winners_of
 from .tune_plan import TuningPlan, recipes_of
-from .tune_prices import Price, Prices, measure, once_of, prices_kept, timed
+from .tune_prices import Price, Prices, measure, once_of, prices_kept, to_time
 from .tune_trials import Trial, trials_found, tuned
 
 PASSES = 3
@@ -93,7 +93,7 @@ def _prices(plan: TuningPlan, store: Any, machine: Machine, on_round: Callable[[
 
 def _look(plan: TuningPlan, store: Any, machine: Machine) -> Prices:
     """Prices from a few dozen steps of every configuration, taken in turns: good to some per cent."""
-    listed = timed(plan)
+    listed = to_time(plan)
     taken: dict[str, list[float]] = {name: [] for name in listed}
     with store.lending():
         for turn in range(PASSES):

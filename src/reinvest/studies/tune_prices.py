@@ -111,7 +111,7 @@ def changes_work(path: str, axis: Axis) -> bool:
     return True
 
 
-def timed(plan: TuningPlan) -> dict[str, Timed]:
+def to_time(plan: TuningPlan) -> dict[str, Timed]:
     """The configurations that are timed by the name they have in the block, the baseline's middle one first."""
     found = {}
     for arm, space in plan.spaces.items():
@@ -131,8 +131,8 @@ def measure(
     rounds: int = MIN_ROUNDS,
     on_round: Callable[[int, int], None] = lambda turn, rounds: None,
 ) -> Prices:
-    """Time the configurations of `timed` side by side, rounds times; methods find the runs that they re-use in the store."""
-    listed = timed(plan)
+    """Time the configurations of `to_time` side by side, rounds times; methods find the runs that they re-use in the store."""
+    listed = to_time(plan)
     with store.lending(), threads_of(machine):
         block = timing_block(
             {name: row.recipe for name, row in listed.items()},
@@ -177,7 +177,7 @@ def _file(plan: TuningPlan, store: Any, machine: Machine) -> Path:
     what = [
         *(
             [name, describe(row.recipe), row.recipe.duration, sources_of(row.recipe)]
-            for name, row in timed(plan).items()
+            for name, row in to_time(plan).items()
         ),
         *(here["hardware"].get(name) for name in MUST_AGREE),
         here["software"]["torch"],
